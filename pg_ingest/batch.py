@@ -1,0 +1,137 @@
+"""Rows on their way from a source to a destination, and what a load of them did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from pg_ingest.bookmark import Bookmark
+
+REJECTED_SCHEMA = pa.schema(
+    [
+        pa.field("column", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("row", pa.string(), nullable=False),
+    ]
+)
+"""A row that cannot be stored: the column at fault, why, and the whole row as a JSON object of PostgreSQL texts."""
+
+LOGICAL_TYPE = b"pg_ingest.type"
+"""Field metadata: the destination's more telling type for a text column: `json` or `uuid`."""
+
+COMMENT = b"pg_ingest.comment"
+"""Field metadata: the source column's comment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some rows of one table.
+
+    Attributes:
+        rows: typed by `decode.types`; a field's metadata may carry LOGICAL_TYPE and COMMENT.
+        rejected: rows that cannot be stored (schema REJECTED_SCHEMA), or None.
+        size: bytes as PostgreSQL sent them.
+    """
+
+    rows: pa.RecordBatch
+    rejected: pa.RecordBatch | None = None
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """The staged rows are the table (of this database): all others go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The staged rows are all rows with `start <= column < end`: the others in there go.
+
+    `start` and `end` are ISO 8601 texts that the destination casts to the column's type.
+    """
+
+    column: str
+    start: str
+    end: str
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Each staged row takes the place of the row with its key, or is new; no other row is touched.
+
+    Rows that are equal in every column already are left alone and not counted.
+    """
+
+    columns: tuple[str, ...]
+
+
+Scope = Everything | Window | Keys
+"""Which stored rows the staged ones replace."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """A method's answer to "what must be stored now?".
+
+    Attributes:
+        schema: Arrow schema of `batches`' rows.
+        batches: read once, lazily, in bounded memory; the source connection stays open meanwhile.
+        scope: what they replace.
+        bookmark: stored in the same transaction as the rows, None to leave it as it was.
+        phase: `snapshot`, `incremental`, `window` or `changes`.
+        position_from, position_to: for people, e.g. key values or WAL positions; "" for none.
+        notes: what the user should know (a held-back bookmark, a skipped column), one line each.
+    """
+
+    schema: pa.Schema
+    batches: Iterator[Batch]
+    scope: Scope
+    bookmark: Bookmark | None
+    phase: str
+    position_from: str = ""
+    position_to: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadCounts:
+    """What one commit did to the destination table, in rows; `total` is its row count afterwards.
+
+    With several databases in one table `total` counts the rows of this database.
+    """
+
+    inserted: int
+    updated: int
+    deleted: int
+    rejected: int
+    total: int
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything is different from before."""
+        return bool(self.inserted or self.updated or self.deleted or self.rejected)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """One finished load, as it stands in `_pgi.loads` and in the asset's metadata.
+
+    Attributes:
+        rows_read, bytes_read: what came from the source, rejected rows included; bytes as
+            PostgreSQL sent them.
+        duration_s: seconds, from the first statement at the source to the commit.
+    """
+
+    counts: LoadCounts
+    rows_read: int
+    bytes_read: int
+    duration_s: float
+    phase: str
+    position_from: str
+    position_to: str
+    notes: tuple[str, ...] = ()
+    lag_bytes: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,90 @@
+"""How far a table has been replicated: one frozen shape per method, JSON in the destination.
+
+A bookmark of one method is never read as another's: the JSON carries the method's name, and a
+mismatch is a `BookmarkUnusable`, never a silent restart.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pg_ingest.errors import BookmarkUnusable
+
+
+@dataclass(frozen=True, slots=True)
+class FullTableBookmark:
+    """The last full copy: WAL position and time of its snapshot (ISO 8601, UTC)."""
+
+    snapshot_lsn: str
+    snapshot_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class PendingKey:
+    """A key value that becomes the position once all `transactions` have ended.
+
+    Attributes:
+        value: the greatest key visible when they were listed (PostgreSQL's text).
+        transactions: virtual transaction ids (`3/1524`) that were running then.
+        xmax: `pg_snapshot_xmax` then, for standbys, where the primary's transactions hold no lock.
+    """
+
+    value: str
+    transactions: tuple[str, ...]
+    xmax: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyBasedBookmark:
+    """Every row with a key below `position` has been read; rows at or above it are read next time.
+
+    Attributes:
+        column: the replication key.
+        type: its declared type (`format_type`); another type makes the bookmark unusable.
+        position: PostgreSQL's text of the key, None before the first row.
+        pending: see `methods/key_based.py`, oldest first.
+    """
+
+    column: str
+    type: str
+    position: str | None
+    pending: tuple[PendingKey, ...] = ()
+
+
+Bookmark = FullTableBookmark | KeyBasedBookmark
+
+_METHODS: dict[str, type[FullTableBookmark] | type[KeyBasedBookmark]] = {
+    "full_table": FullTableBookmark,
+    "key_based": KeyBasedBookmark,
+}
+
+
+def method_of(bookmark: Bookmark) -> str:
+    """The name of the method this bookmark belongs to."""
+    return next(name for name, shape in _METHODS.items() if isinstance(bookmark, shape))
+
+
+def dump(bookmark: Bookmark) -> str:
+    """JSON text, stable key order, with the method's name inside."""
+    return json.dumps({"method": method_of(bookmark), **asdict(bookmark)}, sort_keys=True)
+
+
+def load(text: str) -> Bookmark:
+    """Read what `dump` wrote; raise BookmarkUnusable for anything else."""
+    try:
+        fields: dict[str, Any] = json.loads(text)
+        shape = _METHODS[fields.pop("method")]
+        if shape is KeyBasedBookmark:
+            fields["pending"] = tuple(
+                PendingKey(**{**p, "transactions": tuple(p["transactions"])})
+                for p in fields["pending"]
+            )
+        return shape(**fields)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BookmarkUnusable(
+            "the stored bookmark cannot be read",
+            detail=f"{type(error).__name__} in {text[:200]!r}",
+            hint="it was written by another version or by hand; `pg-ingest reset TABLE` reloads the table",
+        ) from error

@@ -1,0 +1,1 @@
+"""Pure: bytes and texts as PostgreSQL sends them become Arrow columns."""

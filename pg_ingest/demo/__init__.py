@@ -1,0 +1,1 @@
+"""The demo: an embedded PostgreSQL, a shop, a live workload, and a comparison of both sides."""

@@ -1,0 +1,1 @@
+"""Where rows end up: one module per destination, one protocol for all."""

@@ -1,0 +1,1 @@
+"""The replication methods: each answers what must be stored now, and up to where."""
