@@ -17,7 +17,7 @@ REJECTED_SCHEMA = pa.schema(
         pa.field("row", pa.string(), nullable=False),
     ]
 )
-"""A row that cannot be stored: the column at fault, why, and the whole row as a JSON object of PostgreSQL texts."""
+"""A row that cannot be stored: the column at fault, why, and the row as JSON of PostgreSQL texts."""
 
 LOGICAL_TYPE = b"pg_ingest.type"
 """Field metadata: the destination's more telling type for a text column: `json` or `uuid`."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from pg_ingest.batch import Batch, LoadCounts, LoadReport, Scope
+from pg_ingest.batch import Batch, LoadReport, Scope
 from pg_ingest.bookmark import Bookmark
 
 

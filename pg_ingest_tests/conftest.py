@@ -1,0 +1,53 @@
+"""A throw-away PostgreSQL for the session, a fresh database for a test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+
+from pg_ingest.demo.cluster import Cluster
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Database:
+    """One fresh database of the session's server."""
+
+    name: str
+    host: str
+    port: int
+    user: str
+
+    def connect(self, **options: Any) -> psycopg.Connection:
+        options = {"dbname": self.name, "user": self.user, "autocommit": True, **options}
+        return psycopg.connect(host=self.host, port=self.port, **options)
+
+    def execute(self, statement: str, *parameters: Any) -> None:
+        with self.connect() as connection:
+            connection.execute(statement, parameters or None)
+
+    def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        with self.connect() as connection:
+            return connection.execute(query, parameters or None).fetchall()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    with Cluster(settings={"max_connections": "50", "max_prepared_transactions": "10"}) as running:
+        yield running
+
+
+@pytest.fixture
+def database(cluster: Cluster) -> Iterator[Database]:
+    name = f"t{os.getpid()}_{next(_numbers)}"
+    admin = Database("postgres", cluster.host, cluster.port, cluster.user)
+    admin.execute(f"create database {name} template template0")
+    yield Database(name, cluster.host, cluster.port, cluster.user)
+    admin.execute(f"drop database {name} with (force)")
