@@ -12,8 +12,13 @@ import psycopg
 import pytest
 
 from pg_ingest.demo.cluster import Cluster
+from pg_ingest_tests import servers
 
 _numbers = itertools.count(1)
+
+
+def pytest_report_header() -> str:
+    return servers.describe()
 
 
 @dataclass(frozen=True)
