@@ -49,6 +49,8 @@ class PgType:
         modifier: `atttypmod` (or the domain's `typtypmod`), -1 for none.
         display: `format_type` of the declared type, for people (`numeric(10,2)`, `shop.email`).
         element: the element type of an array, else None.
+        delimiter: `pg_type.typdelim`: what stands between elements in the text of an array of this
+            type; a comma for all types but `box` and some extensions' (PostGIS: a colon).
     """
 
     oid: int
@@ -58,6 +60,7 @@ class PgType:
     modifier: int
     display: str
     element: PgType | None = None
+    delimiter: str = ","
 
 
 @dataclass(frozen=True, slots=True)
