@@ -29,11 +29,13 @@ class PendingKey:
         value: the greatest key visible when they were listed (PostgreSQL's text).
         transactions: virtual transaction ids (`3/1524`) that were running then.
         xmax: `pg_snapshot_xmax` then, for standbys, where the primary's transactions hold no lock.
+        standby: they were listed on a standby, so `transactions` says nothing and `xmax` counts.
     """
 
     value: str
     transactions: tuple[str, ...]
     xmax: int
+    standby: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,15 @@ class KeyBasedBookmark:
         type: its declared type (`format_type`); another type makes the bookmark unusable.
         position: PostgreSQL's text of the key, None before the first row.
         pending: see `methods/key_based.py`, oldest first.
+        columns, where: what was read; a new column or another filter means reading all rows again.
     """
 
     column: str
     type: str
     position: str | None
     pending: tuple[PendingKey, ...] = ()
+    columns: tuple[str, ...] = ()
+    where: str | None = None
 
 
 Bookmark = FullTableBookmark | KeyBasedBookmark
@@ -77,6 +82,7 @@ def load(text: str) -> Bookmark:
         fields: dict[str, Any] = json.loads(text)
         shape = _METHODS[fields.pop("method")]
         if shape is KeyBasedBookmark:
+            fields["columns"] = tuple(fields.get("columns", ()))
             fields["pending"] = tuple(
                 PendingKey(**{**p, "transactions": tuple(p["transactions"])})
                 for p in fields["pending"]
