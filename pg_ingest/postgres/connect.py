@@ -1,0 +1,141 @@
+"""The one way a connection is made, and the settings every session of ours has.
+
+Parameters go to libpq by keyword, so no text that holds the password is ever built. Settings follow in
+one query after the login rather than as the startup packet's `options`, which connection poolers refuse.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from pg_ingest.config.model import SourceConfig
+from pg_ingest.errors import MethodUnavailable, PgIngestError
+from pg_ingest.postgres.faults import connection_fault, translated
+
+OLDEST_VERSION = 90400
+"""Replica identity, row_security's predecessors and WITH ORDINALITY exist from here on."""
+
+IDLE_IN_TRANSACTION_SECONDS = 3600
+"""A destination may need minutes to commit while our snapshot is open; a process that hangs must not hold
+the source's xmin horizon for ever."""
+
+
+def open_connection(
+    source: str, config: SourceConfig, database: str, purpose: str
+) -> psycopg.Connection[Any]:
+    """A connection in autocommit mode with our settings; raises what `faults` makes of a failure."""
+    try:
+        connection = psycopg.connect(**parameters(source, config, database, purpose))
+    except psycopg.Error as error:
+        raise connection_fault(
+            error, host=config.host, port=config.port, user=config.user, database=database
+        ) from None
+    try:
+        _refuse_old(connection.info.server_version, config.host)
+        with translated(f"preparing a session in database {database}", role=config.user):
+            connection.execute(settings_query(settings(config, connection.info.server_version)))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def parameters(source: str, config: SourceConfig, database: str, purpose: str) -> dict[str, Any]:
+    """Keyword arguments for `psycopg.connect`."""
+    chosen: dict[str, Any] = {
+        "host": config.host,
+        "port": config.port,
+        "user": config.user,
+        "dbname": database,
+        "application_name": f"pg_ingest/{source}/{purpose}"[:63],  # NAMEDATALEN - 1
+        "connect_timeout": config.limits.connect_timeout,
+        "client_encoding": "UTF8",
+        "keepalives": 1,
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "autocommit": True,
+        "prepare_threshold": None,  # poolers in transaction mode lose prepared statements
+        **_tls(config),
+    }
+    if config.password is not None:
+        chosen["password"] = config.password.reveal()
+    return chosen
+
+
+def _tls(config: SourceConfig) -> dict[str, Any]:
+    if config.tls is None:
+        return {"sslmode": "prefer" if is_local(config.host) else "require"}
+    given = {
+        "sslmode": config.tls.mode,
+        "sslrootcert": config.tls.root_cert,
+        "sslcert": config.tls.client_cert,
+        "sslkey": config.tls.client_key,
+    }
+    return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def is_local(host: str) -> bool:
+    """Whether the way to `host` never leaves this machine (loopback or a socket's folder)."""
+    return host in ("", "localhost", "::1") or host.startswith(("/", "@", "127."))
+
+
+def settings(config: SourceConfig, server_version: int) -> dict[str, str]:
+    """Server settings by name: those that decide how values are written, and those that protect."""
+    chosen = {
+        "DateStyle": "ISO, YMD",
+        "TimeZone": "UTC",
+        "IntervalStyle": "iso_8601",
+        "extra_float_digits": "1" if server_version >= 120000 else "3",
+        "bytea_output": "hex",
+        "client_encoding": "UTF8",
+        "xmlbinary": "base64",
+        "search_path": "pg_catalog, pg_temp",
+        "default_transaction_read_only": "on",
+        "statement_timeout": _milliseconds(config.limits.query_timeout),
+        "lock_timeout": _milliseconds(config.limits.lock_timeout),
+    }
+    if server_version >= 90500:
+        chosen["row_security"] = "off"  # a hidden row becomes an error
+    if server_version >= 90600:
+        chosen["idle_in_transaction_session_timeout"] = _milliseconds(IDLE_IN_TRANSACTION_SECONDS)
+    return chosen
+
+
+def settings_query(chosen: dict[str, str], *, local: bool = False) -> sql.Composed:
+    """One SELECT that applies the settings; `local` binds them to the transaction."""
+    calls = (
+        sql.SQL("pg_catalog.set_config({}, {}, {})").format(
+            sql.Literal(name), sql.Literal(value), sql.SQL(str(local).lower())
+        )
+        for name, value in chosen.items()
+    )
+    return sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls))
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(int(seconds * 1000))
+
+
+def _refuse_old(server_version: int, host: str) -> None:
+    if server_version < OLDEST_VERSION:
+        raise too_old(server_version, host)
+
+
+def too_old(server_version: int, host: str) -> PgIngestError:
+    """The refusal of a server before 9.4."""
+    return MethodUnavailable(
+        f"the server on {host} is too old",
+        detail=f"it is PostgreSQL {version_text(server_version)}; 10 to 18 are supported,"
+        " 9.4 to 9.6 work as far as they can",
+        hint="upgrade the server",
+    )
+
+
+def version_text(server_version: int) -> str:
+    """`180001` as `18.1`, `90624` as `9.6.24`."""
+    major, rest = divmod(server_version, 10000)
+    return f"{major}.{rest}" if major >= 10 else f"{major}.{rest // 100}.{rest % 100}"

@@ -1,0 +1,198 @@
+"""One source server, and the sessions with it.
+
+A session reads and never writes: it is read-only at the server, holds at most one transaction, and every
+failure comes out as one of `pg_ingest.errors`.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg import pq, sql
+
+from pg_ingest.config.model import Limits, SourceConfig
+from pg_ingest.errors import PassingFault
+from pg_ingest.postgres.connect import open_connection, settings, settings_query
+from pg_ingest.postgres.copy import CopyStream
+from pg_ingest.postgres.faults import translated
+from pg_ingest.postgres.select import SelectQuery
+from pg_ingest.postgres.snapshot import Snapshot, snapshot_query
+
+log = logging.getLogger(__name__)
+
+RETRY_DELAYS = (0.5, 1.0, 2.0)
+"""Seconds before another attempt to connect, each stretched by up to half at random."""
+
+_SILENCE_SECONDS = 60
+"""Beyond the statement timeout, which the server would have reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The planner's guess for a SELECT: rows, and bytes of a row."""
+
+    rows: int
+    row_width: int
+
+
+@dataclass(frozen=True)
+class Server:
+    """How to reach one source.
+
+    Attributes:
+        source: its name in the configuration.
+        config: its settings; at most `config.limits.connections` sessions are open at once, further
+            callers wait.
+        retry_delays: see RETRY_DELAYS.
+    """
+
+    source: str
+    config: SourceConfig
+    retry_delays: tuple[float, ...] = RETRY_DELAYS
+    _places: threading.BoundedSemaphore = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        places = threading.BoundedSemaphore(self.config.limits.connections)
+        object.__setattr__(self, "_places", places)
+
+    @contextmanager
+    def session(self, database: str, *, purpose: str = "sync") -> Iterator[Session]:
+        """A session in `database`, closed at the end; `purpose` is seen in pg_stat_activity.
+
+        Raises LoginFailed, PermissionMissing, SourceUnreachable or SourceBusy.
+        """
+        with self._places:
+            connection = self._connect(database, purpose)
+            try:
+                yield Session(self.source, self.config, database, connection)
+            finally:
+                connection.close()
+
+    def _connect(self, database: str, purpose: str) -> psycopg.Connection[Any]:
+        for delay in self.retry_delays:
+            try:
+                return open_connection(self.source, self.config, database, purpose)
+            except PassingFault as fault:
+                log.info("connection failed, trying again: %s", fault.message)
+                time.sleep(delay * random.uniform(1.0, 1.5))
+        return open_connection(self.source, self.config, database, purpose)
+
+
+class Session:
+    """An open session; made by `Server.session`.
+
+    Attributes:
+        database: where it is connected to.
+        server_version: as in 180001.
+        is_standby: the server is in recovery.
+        role: who we are.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        config: SourceConfig,
+        database: str,
+        connection: psycopg.Connection[Any],
+    ) -> None:
+        self.source = source
+        self.database = database
+        self.limits: Limits = config.limits
+        self.role = config.user
+        self.server_version = connection.info.server_version
+        self._config = config
+        self._connection = connection
+        self.is_standby = bool(self.rows("SELECT pg_is_in_recovery()")[0][0])
+
+    def rows(
+        self,
+        query: str | sql.Composable,
+        params: Sequence[Any] = (),
+        *,
+        what: str = "asking the server",
+    ) -> list[tuple[Any, ...]]:
+        """All rows of a small result. Parameters are written `%s`, a percent sign beside them `%%`."""
+        with translated(f"{what} in database {self.database}", role=self.role):
+            text = query.as_bytes(self._connection) if isinstance(query, sql.Composable) else query
+            found: list[tuple[Any, ...]] = self._connection.execute(text, params or None).fetchall()
+            return found
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """A read-only repeatable-read transaction, rolled back at the end.
+
+        The settings are bound to the transaction once more: behind a pooler in transaction mode it may run
+        on another server connection than the one that was prepared.
+        """
+        what = f"taking a snapshot of database {self.database}"
+        pinned = settings(self._config, self.server_version)
+        with translated(what, role=self.role):
+            self._connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            with translated(what, role=self.role):
+                self._connection.execute(settings_query(pinned, local=True))
+            (row,) = self.rows(snapshot_query(self.server_version, self.is_standby))
+            yield Snapshot.parse(*row)
+        finally:
+            self._roll_back()
+
+    @contextmanager
+    def copy(self, query: SelectQuery) -> Iterator[CopyStream]:
+        """The rows of `query` as CSV bytes, under `limits.statement_timeout`; see CopyStream.
+
+        A text that is quoted and empty is the empty string, an unquoted nothing is NULL.
+        """
+        with translated(f"reading {query.table}", table=query.table, role=self.role):
+            self._set_timeout(self.limits.statement_timeout)
+        silence = self.limits.statement_timeout + _SILENCE_SECONDS
+        stream = CopyStream(self._connection, query.statement, query.table, silence=silence)
+        try:
+            with stream:
+                yield stream
+        finally:
+            if self._usable():
+                self._set_timeout(self.limits.query_timeout)
+
+    def explain(self, query: SelectQuery) -> Estimate:
+        """Let the server judge a SELECT without running it, and estimate its size.
+
+        Raises QueryRefused when the row filter is not one boolean expression over the relation,
+        PermissionMissing, or SourceTableChanged when the relation or a selected column is gone.
+        """
+        if query.where_check is not None:
+            what = f"the row filter (`where`) of {query.table}"
+            self._explain(query.where_check, query, what, user_text=True)
+        ((plans,),) = self._explain(query.statement, query, f"reading {query.table}")
+        plan = plans[0]["Plan"]
+        return Estimate(int(plan["Plan Rows"]), int(plan["Plan Width"]))
+
+    def _explain(
+        self, statement: sql.Composable, query: SelectQuery, what: str, *, user_text: bool = False
+    ) -> list[tuple[Any, ...]]:
+        asked = sql.SQL("EXPLAIN (FORMAT JSON) {}").format(statement)
+        with translated(what, table=query.table, role=self.role, user_text=user_text):
+            # binary results travel by the extended protocol, which takes a single statement only
+            return self._connection.execute(asked, binary=True).fetchall()
+
+    def _set_timeout(self, seconds: float) -> None:
+        self._connection.execute(settings_query({"statement_timeout": str(int(seconds * 1000))}))
+
+    def _usable(self) -> bool:
+        status = pq.TransactionStatus
+        return self._connection.pgconn.transaction_status in (status.IDLE, status.INTRANS)
+
+    def _roll_back(self) -> None:
+        if not self._connection.closed:
+            try:
+                self._connection.execute("ROLLBACK")
+            except psycopg.Error:
+                log.info("the connection broke; its transaction ended with it")
+                self._connection.close()

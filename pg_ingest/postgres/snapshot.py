@@ -1,0 +1,53 @@
+"""What a repeatable-read transaction can see, in the server's own terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from pg_ingest.lsn import Lsn
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One consistent view of a database.
+
+    Attributes:
+        lsn: the WAL position directly after the snapshot was taken (replayed position on a standby): every
+            transaction it sees has committed before, but not every one committed before is seen.
+        taken_at: the server's time, ISO 8601, UTC.
+        xmin: every transaction id below has ended, and is visible if it committed.
+        xmax: no transaction id from here on is visible.
+        in_progress: ids between the two that were still running, so are not visible; always empty on a
+            standby, where the primary's running transactions are not listed.
+
+    Ids are 64-bit (with epoch). Source: https://www.postgresql.org/docs/current/functions-info.html
+    """
+
+    lsn: Lsn
+    taken_at: str
+    xmin: int
+    xmax: int
+    in_progress: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, lsn: str, taken_at: str, visible: str) -> Self:
+        """Build from texts; `visible` is `pg_snapshot`'s (`xmin:xmax:id,id`)."""
+        xmin, xmax, running = visible.split(":")
+        ids = tuple(int(one) for one in running.split(",") if one)
+        return cls(Lsn.parse(lsn), taken_at, int(xmin), int(xmax), ids)
+
+
+def snapshot_query(server_version: int, is_standby: bool) -> str:
+    """The query whose row `Snapshot.parse` takes: the names changed in versions 10 and 13."""
+    if server_version >= 100000:
+        current, replayed = "pg_current_wal_lsn()", "pg_last_wal_replay_lsn()"
+    else:
+        current, replayed = "pg_current_xlog_location()", "pg_last_xlog_replay_location()"
+    lsn = replayed if is_standby else current
+    visible = "pg_current_snapshot()" if server_version >= 130000 else "txid_current_snapshot()"
+    return (
+        f"SELECT coalesce({lsn}::text, '0/0'),"
+        " to_char(statement_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"+00:00\"'),"
+        f" {visible}::text"
+    )
