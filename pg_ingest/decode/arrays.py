@@ -103,18 +103,19 @@ class _Marks:
 
 def _escaping(source: _Bytes) -> _Positions:
     """Positions of backslashes that escape the byte after them: every second one of a run."""
-    backslashes = (source == _BACKSLASH).nonzero()[0]
+    backslashes: _Positions = (source == _BACKSLASH).nonzero()[0]
     if not len(backslashes):
         return backslashes
     begins = np.diff(backslashes, prepend=-2) != 1
     order = np.arange(len(backslashes))
     since = order - np.maximum.accumulate(np.where(begins, order, 0))
-    return backslashes[since % 2 == 0]
+    escaping: _Positions = backslashes[since % 2 == 0]
+    return escaping
 
 
 def _is_null(source: _Bytes, first: _Positions, last: _Positions) -> _Mask:
     """Which bare elements read `NULL`."""
-    four = last - first == 3
+    four: _Mask = last - first == 3
     start = np.where(four, first, 0)
     for index, letter in enumerate(b"NULL"):
         four &= source[np.minimum(start + index, len(source) - 1)] == letter

@@ -127,7 +127,8 @@ def _days(fields: pa.StructArray) -> _Integers:
     year_of_era = year - century4 * 400
     day_of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
     day_of_era = year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year
-    return century4 * 146_097 + day_of_era - 719_468
+    days: _Integers = century4 * 146_097 + day_of_era - 719_468
+    return days
 
 
 def _time_of_day(fields: pa.StructArray) -> _Integers:
@@ -135,7 +136,8 @@ def _time_of_day(fields: pa.StructArray) -> _Integers:
     hour, minute, second = (_number(fields, name) for name in ("hour", "minute", "second"))
     fraction = pc.cast(pc.ascii_rpad(fields.field("fraction"), 6, "0"), pa.int64())
     seconds = (hour * 60 + minute) * 60 + second
-    return seconds * 1_000_000 + fraction.to_numpy(zero_copy_only=False)
+    ticks: _Integers = seconds * 1_000_000 + fraction.to_numpy(zero_copy_only=False)
+    return ticks
 
 
 def _number(fields: pa.StructArray, name: str) -> _Integers:

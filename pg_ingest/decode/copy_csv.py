@@ -12,7 +12,7 @@ NULL is an empty field and the empty string `""`; a table of one column prints N
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import IO, Any, Protocol, cast
+from typing import Protocol
 
 import pyarrow as pa
 from pyarrow import csv
@@ -71,10 +71,10 @@ def _last_record_end(block: bytes, quotes: int) -> int:
     return 0
 
 
-def _parse(records: bytes, columns: Sequence[Column]) -> list[pa.Array[Any]]:
+def _parse(records: bytes, columns: Sequence[Column]) -> list[pa.Array]:
     names = [str(number) for number in range(len(columns))]
     table = csv.read_csv(
-        cast(IO[bytes], pa.BufferReader(records)),
+        pa.BufferReader(records),
         read_options=csv.ReadOptions(column_names=names, block_size=len(records) + 1),
         parse_options=csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
         convert_options=csv.ConvertOptions(
