@@ -1,0 +1,8 @@
+-- Customers come, change and go.
+\set id random(1, :customers)
+\set gone random(1, :customers)
+insert into sales.customers (name, segment, tags) values ('Ines Neu', 'household', array['new', null]);
+update sales.customers
+   set credit_limit = credit_limit + 0.01, preferences = preferences || '{"seen": true}', avatar = '\x00ff'
+ where id = :id;
+delete from sales.customers where id = :gone;

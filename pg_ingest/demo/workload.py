@@ -1,0 +1,76 @@
+"""What happens in the shop: pgbench runs the scripts of `scripts/`, and its own classic beside them.
+
+Tables that are replicated by key are only inserted into and updated with `updated_at` moved: that is
+all this method can see. Everywhere else rows are deleted too.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pg_ingest.demo.programs import Programs
+from pg_ingest.demo.shop import Size
+
+_SCRIPTS = Path(__file__).parent / "scripts"
+_WEIGHTS = {"order": 6, "ship": 8, "customer": 3, "product": 2, "event": 3, "till": 2}
+_CLIENTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The shop's users.
+
+    Attributes:
+        transactions_per_second: of all scripts together, when it runs in the background.
+    """
+
+    programs: Programs
+    size: Size
+    transactions_per_second: int = 30
+
+    def run(self, transactions: int) -> None:
+        """About `transactions` transactions, the same ones each time, then quiet."""
+        each = max(1, transactions // _CLIENTS)
+        self.programs.pgbench(*self._arguments(), "--random-seed=18", "-t", str(each))
+
+    @contextmanager
+    def in_background(self, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """Transactions at an even rate until the block ends, late committers among them."""
+        slow = ("-f", f"{_SCRIPTS / 'slow_order.sql'}@1")
+        rate = ("-R", str(self.transactions_per_second), "-T", str(7 * 86400))
+        arguments = (*self._arguments(), *slow, *rate)
+        with self.programs.pgbench_in_background(*arguments, log=log) as process:
+            yield process
+
+    @contextmanager
+    def late_order(self) -> Iterator[None]:
+        """An order that is placed now and committed when the block ends.
+
+        Its `updated_at` is then older than that of everything committed inside the block.
+        """
+        with self.programs.open_transaction(
+            "insert into sales.orders (customer_id, total, note) values (1, 7.77, 'late');",
+            "insert into sales.order_items (order_id, line, sku, quantity, price)"
+            " values (currval('sales.orders_id_seq'), 1, 'P-00000001', 1, 7.77);",
+        ):
+            yield
+
+    def _arguments(self) -> tuple[str, ...]:
+        scripts = [
+            argument
+            for name, weight in _WEIGHTS.items()
+            for argument in ("-f", f"{_SCRIPTS / name}.sql@{weight}")
+        ]
+        variables = {
+            "customers": self.size.customers,
+            "products": self.size.products,
+            "orders": self.size.orders,
+        }
+        for name, value in variables.items():
+            scripts += ["-D", f"{name}={value}"]
+        classic = ("-b", "tpcb-like@6")
+        return ("-n", "-c", str(_CLIENTS), *scripts, *classic)
