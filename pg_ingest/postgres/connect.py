@@ -12,11 +12,15 @@ import psycopg
 from psycopg import sql
 
 from pg_ingest.config.model import SourceConfig
-from pg_ingest.errors import MethodUnavailable, PgIngestError
-from pg_ingest.postgres.faults import connection_fault, translated
+from pg_ingest.errors import MethodUnavailable
+from pg_ingest.postgres.connection_faults import connection_fault
+from pg_ingest.postgres.faults import translated
 
 OLDEST_VERSION = 90400
-"""Replica identity, row_security's predecessors and WITH ORDINALITY exist from here on."""
+"""Replica identity, COPY's settings and WITH ORDINALITY are all there from here on."""
+
+OLDEST_SUPPORTED = 100000
+NEWEST_SUPPORTED = 18
 
 IDLE_IN_TRANSACTION_SECONDS = 3600
 """A destination may need minutes to commit while our snapshot is open; a process that hangs must not hold
@@ -34,7 +38,7 @@ def open_connection(
             error, host=config.host, port=config.port, user=config.user, database=database
         ) from None
     try:
-        _refuse_old(connection.info.server_version, config.host)
+        refuse_old(connection.info.server_version, config.host)
         with translated(f"preparing a session in database {database}", role=config.user):
             connection.execute(settings_query(settings(config, connection.info.server_version)))
     except BaseException:
@@ -120,19 +124,27 @@ def _milliseconds(seconds: float) -> str:
     return str(int(seconds * 1000))
 
 
-def _refuse_old(server_version: int, host: str) -> None:
+def refuse_old(server_version: int, host: str) -> None:
+    """Raise MethodUnavailable for a server before 9.4."""
     if server_version < OLDEST_VERSION:
-        raise too_old(server_version, host)
+        raise MethodUnavailable(
+            f"the server on {host} is too old",
+            detail=f"it is PostgreSQL {version_text(server_version)}; 10 to 18 are supported, 9.4 to"
+            " 9.6 work as far as they can",
+            hint="upgrade the server",
+        )
 
 
-def too_old(server_version: int, host: str) -> PgIngestError:
-    """The refusal of a server before 9.4."""
-    return MethodUnavailable(
-        f"the server on {host} is too old",
-        detail=f"it is PostgreSQL {version_text(server_version)}; 10 to 18 are supported,"
-        " 9.4 to 9.6 work as far as they can",
-        hint="upgrade the server",
-    )
+def version_note(server_version: int) -> str | None:
+    """What to tell about a version outside the supported range, None inside it."""
+    text = version_text(server_version)
+    if server_version < OLDEST_SUPPORTED:
+        return (
+            f"PostgreSQL {text} is older than 10: this works as far as it can, but is not supported"
+        )
+    if server_version // 10000 > NEWEST_SUPPORTED:
+        return f"PostgreSQL {text} is newer than any version this release was tested with (18)"
+    return None
 
 
 def version_text(server_version: int) -> str:

@@ -9,6 +9,7 @@ is a poll of the socket. So Ctrl-C works at any moment, and a server that went a
 
 from __future__ import annotations
 
+import logging
 import selectors
 import time
 from types import TracebackType
@@ -20,6 +21,8 @@ from psycopg import pq, sql
 from pg_ingest.errors import SourceUnreachable
 from pg_ingest.postgres.faults import Subject, fault_of, translated
 from pg_ingest.table import TableId
+
+log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 10.0
 """How long a cancelled statement may take to end before the connection is closed instead."""
@@ -177,24 +180,30 @@ class CopyStream:
         """Cancel, then throw away what is still on its way."""
         self._ended = True
         deadline = time.monotonic() + _DRAIN_SECONDS
+        drained = False
         try:
-            self._connection.cancel_safe(timeout=_DRAIN_SECONDS)
-            while self._pgconn.status == pq.ConnStatus.OK:
-                size, _ = self._pgconn.get_copy_data(1)
-                if size > 0:
-                    continue
-                if size < 0 and self._drained(deadline):
-                    return
-                self._wait(max(0.0, deadline - time.monotonic()))
+            if self._pgconn.status == pq.ConnStatus.OK:
+                self._connection.cancel_safe(timeout=_DRAIN_SECONDS)
+                drained = self._drain_rows(deadline) and self._drain_results(deadline)
         except (psycopg.Error, SourceUnreachable):
-            self._connection.close()
-        except BaseException:
-            self._connection.close()
-            raise
+            log.info("the connection could not be freed and is closed")
+        finally:
+            if not drained:
+                self._connection.close()
 
-    def _drained(self, deadline: float) -> bool:
-        while True:
-            while self._pgconn.is_busy():
-                self._wait(max(0.0, deadline - time.monotonic()))
-            if self._pgconn.get_result() is None:
+    def _drain_rows(self, deadline: float) -> bool:
+        while time.monotonic() < deadline:
+            size, _ = self._pgconn.get_copy_data(1)
+            if size < 0:
                 return True
+            if size == 0:
+                self._wait(max(0.0, deadline - time.monotonic()))
+        return False
+
+    def _drain_results(self, deadline: float) -> bool:
+        while time.monotonic() < deadline:
+            if self._pgconn.is_busy():
+                self._wait(max(0.0, deadline - time.monotonic()))
+            elif self._pgconn.get_result() is None:
+                return True
+        return False

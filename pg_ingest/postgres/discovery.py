@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 from pg_ingest.config.model import is_pattern
-from pg_ingest.errors import LoginFailed, PgIngestError
+from pg_ingest.errors import LoginFailed, PermissionMissing, PgIngestError
 from pg_ingest.postgres.catalog import list_databases, read_database
 from pg_ingest.postgres.session import Server
 from pg_ingest.table import DatabaseCatalog, SourceCatalog
@@ -64,7 +64,7 @@ def _existing_databases(server: Server, named: Sequence[str]) -> tuple[str, ...]
         try:
             with server.session(database, purpose="discover") as session:
                 return list_databases(session)
-        except LoginFailed:
+        except (LoginFailed, PermissionMissing):
             continue
     with server.session(last, purpose="discover") as session:
         return list_databases(session)

@@ -1,9 +1,8 @@
-"""The one place where the server's and libpq's failures become this package's errors.
+"""The server's failures become this package's errors: those of statements here, those of connecting in
+`connection_faults`, and nowhere else.
 
-A failed *statement* carries an SQLSTATE, which is the same in every language and version, so it decides.
-A failed *connection* does not: libpq hands out only a text, and before the login that text is in the
-server's own language. The English texts are recognised; with any other, a server that asked for a password
-is taken to have refused it, and the rest is a passing fault with the server's words as its detail.
+A failed *statement* carries an SQLSTATE, which is the same in every language and version, so it decides. The
+server's words decide nothing; they only choose between hints.
 
 What may be repeated to the user: the primary message of classes that speak about names, rights and
 resources. Messages about data (classes 22, 23, P0 and whatever is not listed) may quote a row's value, so
@@ -15,7 +14,6 @@ Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,8 +41,8 @@ class Subject:
         what: "reading public.orders", the start of the message.
         table: the relation concerned, if there is one.
         role: who we are connected as.
-        user_text: the statement holds a text of the user's (a row filter) that may name anything, and no
-            row is read: names that do not exist are the text's fault, and messages quote no row.
+        user_text: the statement holds a text of the user's (a row filter) and is not run: names that do
+            not exist are that text's fault, and no message can quote a row.
     """
 
     what: str
@@ -57,274 +55,160 @@ class Subject:
 def translated(
     what: str, *, table: TableId | None = None, role: str = "", user_text: bool = False
 ) -> Iterator[None]:
-    """Turn any driver error inside the block into one of `pg_ingest.errors`; see Subject."""
+    """Turn a server's or connection's failure inside the block into one of `pg_ingest.errors`.
+
+    Wrong use of the driver is a bug, and comes out as it is. See Subject for the arguments.
+    """
     try:
         yield
     except psycopg.Error as error:
+        if error.sqlstate is None and not isinstance(error, psycopg.OperationalError):
+            raise
         raise statement_fault(error, Subject(what, table, role, user_text)) from None
-
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """What an SQLSTATE (or its class, two characters) means. `{what}` is the subject's."""
-
-    error: type[PgIngestError]
-    message: str
-    hint: str
-
-
-_TRY_LATER = (
-    "it heals by itself when the server has room again; lower `limits.connections` if it recurs"
-)
-
-_RULES: dict[str, _Rule] = {
-    "08": _Rule(SourceUnreachable, "{what}: the connection broke", "it is tried again"),
-    "0A": _Rule(QueryRefused, "{what}: the server cannot do this", "see the server's words above"),
-    "25P03": _Rule(
-        SourceUnreachable,
-        "{what}: the server closed the idle transaction",
-        "the destination took longer than the idle timeout; it is tried again",
-    ),
-    "25P04": _Rule(
-        SourceBusy,
-        "{what}: the server's transaction_timeout struck",
-        "raise `transaction_timeout` for this role: ALTER ROLE … SET transaction_timeout = 0",
-    ),
-    "28": _Rule(LoginFailed, "{what}: login refused", "check `user`, `password` and pg_hba.conf"),
-    "3D000": _Rule(LoginFailed, "{what}: the database does not exist", "check `databases`"),
-    "3F000": _Rule(
-        SourceTableChanged, "{what}: the schema does not exist", "run `pg-ingest discover`"
-    ),
-    "40": _Rule(
-        SourceBusy,
-        "{what}: cancelled by a conflict with recovery on the standby",
-        "raise `max_standby_streaming_delay` or set `hot_standby_feedback = on` on the standby,"
-        " or read from the primary",
-    ),
-    "42501": _Rule(PermissionMissing, "{what}: permission denied", ""),
-    "42P01": _Rule(
-        SourceTableChanged, "{what}: a table does not exist", "run `pg-ingest discover`"
-    ),
-    "42703": _Rule(
-        SourceTableChanged, "{what}: a column does not exist", "run `pg-ingest discover`"
-    ),
-    "42": _Rule(
-        QueryRefused,
-        "{what}: the server refuses the statement",
-        "names outside pg_catalog must be written with their schema, e.g. public.f(x)",
-    ),
-    "53300": _Rule(SourceBusy, "{what}: the server has no connection left", _TRY_LATER),
-    "53": _Rule(SourceBusy, "{what}: the server is out of a resource", _TRY_LATER),
-    "54": _Rule(QueryRefused, "{what}: a limit of the server is exceeded", "select fewer columns"),
-    "55000": _Rule(
-        QueryRefused, "{what}: the relation is not in a state to be read",
-        "a materialized view must be refreshed before it can be read",
-    ),
-    "55P03": _Rule(
-        SourceBusy,
-        "{what}: somebody holds a lock on it",
-        "it is tried again; raise `limits.lock_timeout` to wait longer",
-    ),
-    "57014": _Rule(
-        SourceBusy,
-        "{what}: the statement was cancelled",
-        "by a timeout (`limits.statement_timeout`, `limits.query_timeout`) or by an administrator",
-    ),
-    "57": _Rule(SourceUnreachable, "{what}: the server ended the connection", "it is tried again"),
-    "58": _Rule(
-        SourceBusy, "{what}: the server has trouble with its system", "see the server's log"
-    ),
-}  # fmt: skip
-
-_SPEAKS_OF_ROWS = re.compile(r"\A(?!08|0A|25|28|3D|3F|40|42|53|54|55|57|58)")
 
 
 def statement_fault(error: psycopg.Error, subject: Subject) -> PgIngestError:
     """The error that a failed statement, or a connection that broke under it, stands for."""
-    state = error.sqlstate
-    if state is None:
+    if error.sqlstate is None:
         return SourceUnreachable(
             f"{subject.what}: the connection broke",
-            detail=_one_line(str(error)),
+            detail=one_line(str(error)),
             hint="it is tried again; the server's log says whether it restarted",
         )
-    return fault_of(
-        state, error.diag.message_primary or "", subject, origin=error.diag.source_function or ""
-    )
+    primary, origin = error.diag.message_primary or "", error.diag.source_function or ""
+    return fault_of(error.sqlstate, primary, subject, origin=origin)
 
 
 def fault_of(state: str, primary: str, subject: Subject, *, origin: str = "") -> PgIngestError:
     """The error for an SQLSTATE; `origin` is the function in the server's source that raised it."""
-    if _SPEAKS_OF_ROWS.match(state) and not subject.user_text:
+    detail = f"sqlstate {state}: {one_line(primary)}"
+    if subject.user_text and _blames_text(state, primary, subject):
+        return QueryRefused(f"{subject.what} is not valid", detail=detail, hint=_QUALIFY)
+    if state[:2] not in _QUOTES_NO_ROW:
         return QueryRefused(
             f"{subject.what}: the server failed while computing a row",
             detail=f"sqlstate {state}; its words may quote a row, so they are only in the server's log",
             hint="a view, generated column or row filter computes something that fails for some row",
         )
-    detail = f"sqlstate {state}: {_one_line(primary)}"
     if state == "42501":
-        return _permission(detail, subject, origin)
-    named = state in ("42P01", "42703", "3F000")
-    if subject.user_text and (state[:2] not in _RULES_OF_SERVER or (named and state != "42P01")):
-        return QueryRefused(f"{subject.what}: not valid", detail=detail, hint=_RULES["42"].hint)
-    rule = _RULES.get(state) or _RULES.get(state[:2])
-    if rule is None:
-        return QueryRefused(f"{subject.what}: the server refuses the statement", detail=detail)
-    return rule.error(rule.message.format(what=subject.what), detail=detail, hint=rule.hint)
+        return _permission(primary, detail, subject, origin)
+    meaning = _MEANINGS.get(state) or _MEANINGS.get(state[:2]) or _REFUSED
+    return meaning.error(f"{subject.what}: {meaning.message}", detail=detail, hint=meaning.hint)
 
 
-_RULES_OF_SERVER = frozenset({"08", "25", "28", "3D", "40", "53", "55", "57", "58"})
+def _blames_text(state: str, primary: str, subject: Subject) -> bool:
+    if state == "42P01":
+        return f'"{subject.table}"' not in primary
+    return state != "42501" and state[:2] not in (
+        "08",
+        "25",
+        "28",
+        "3D",
+        "40",
+        "53",
+        "55",
+        "57",
+        "58",
+    )
 
 
-def _permission(detail: str, subject: Subject, origin: str) -> PermissionMissing:
+def _permission(primary: str, detail: str, subject: Subject, origin: str) -> PermissionMissing:
+    role = quoted(subject.role)
     if origin == "check_enable_rls":
         return PermissionMissing(
-            f"{subject.what}: row-level security would hide rows from role {_quoted(subject.role)}",
+            f"{subject.what}: row-level security would hide rows from role {subject.role}",
             detail=detail,
-            hint=f"ALTER ROLE {_quoted(subject.role)} BYPASSRLS; a part of a table is never"
-            " replicated as if it were the whole",
+            hint=f"ALTER ROLE {role} BYPASSRLS; a part of a table is never replicated as if it"
+            " were the whole",
         )
-    return PermissionMissing(
-        f"{subject.what}: permission denied",
-        detail=detail,
-        hint=grant_select(subject.table, subject.role) if subject.table else "",
-    )
+    table = subject.table
+    if table is not None and (table.name in primary or table.schema in primary):
+        hint = grant_select(table, subject.role)
+    else:
+        hint = f"grant it to {role}; a view reads its tables with the rights of its owner"
+    return PermissionMissing(f"{subject.what}: permission denied", detail=detail, hint=hint)
 
 
 def grant_select(table: TableId, role: str) -> str:
     """The statements that let `role` read `table`."""
-    schema, name = _quoted(table.schema), _quoted(table.name)
-    return (
-        f"GRANT USAGE ON SCHEMA {schema} TO {_quoted(role)};"
-        f" GRANT SELECT ON {schema}.{name} TO {_quoted(role)};"
-    )
+    schema, name, to = quoted(table.schema), quoted(table.name), quoted(role)
+    return f"GRANT USAGE ON SCHEMA {schema} TO {to}; GRANT SELECT ON {schema}.{name} TO {to};"
+
+
+def quoted(name: str) -> str:
+    """A name as it stands in SQL."""
+    return sql.Identifier(name).as_string(None)
+
+
+def one_line(text: str) -> str:
+    """The text with each run of white space as one space."""
+    return " ".join(text.split())
 
 
 @dataclass(frozen=True, slots=True)
-class _Text:
-    """A failed connection's text (English, of the server or of libpq) and what it means."""
+class _Meaning:
+    """What an SQLSTATE, or its class (the first two characters), stands for."""
 
-    pattern: re.Pattern[str]
     error: type[PgIngestError]
     message: str
     hint: str
 
 
-def _text(pattern: str, error: type[PgIngestError], message: str, hint: str) -> _Text:
-    return _Text(re.compile(pattern, re.IGNORECASE), error, message, hint)
+TRY_LATER = "it is tried again; lower `limits.connections` or raise the server's limit if it recurs"
+_DISCOVER = "dropped or renamed? run `pg-ingest discover` and look at `tables` in the configuration"
+_QUALIFY = "names outside pg_catalog are written with their schema: public.f(x)"
+_REFUSED = _Meaning(QueryRefused, "the server refuses the statement", _QUALIFY)
 
-
-_CONNECTION_TEXTS: tuple[_Text, ...] = (
-    _text(
-        r"password authentication failed|no password supplied|password retrieved from file"
-        r"|PAM authentication failed|LDAP authentication failed|role \".*\" does not exist"
-        r"|is not permitted to log in|authentication failed for user",
-        LoginFailed,
-        "login refused for user {user}",
-        "check `user` and `password` of this source, and that the role has LOGIN",
+_MEANINGS: dict[str, _Meaning] = {
+    "08": _Meaning(SourceUnreachable, "the connection broke", "it is tried again"),
+    "25P03": _Meaning(
+        SourceUnreachable,
+        "the server closed the idle transaction",
+        "the destination took longer than the idle timeout; it is tried again",
     ),
-    _text(
-        r"no pg_hba\.conf entry|pg_hba\.conf rejects",
-        LoginFailed,
-        "the server's pg_hba.conf has no entry for user {user}, this database and this host",
-        "add a line such as `hostssl {database} {user} <our address> scram-sha-256` and reload,"
-        " or see whether the server wants TLS (`tls: {{mode: require}}`)",
-    ),
-    _text(
-        r"database \".*\" does not exist",
-        LoginFailed,
-        "database {database} does not exist",
-        "check `databases` of this source",
-    ),
-    _text(
-        r"not currently accepting connections",
-        LoginFailed,
-        "database {database} accepts no connections",
-        "ALTER DATABASE {database} ALLOW_CONNECTIONS true, or leave it out of `databases`",
-    ),
-    _text(
-        r"permission denied for database",
-        PermissionMissing,
-        "user {user} may not connect to database {database}",
-        "GRANT CONNECT ON DATABASE {database} TO {user};",
-    ),
-    _text(
-        r"too many (clients|connections)|remaining connection slots|no more connections allowed",
+    "25P04": _Meaning(
         SourceBusy,
-        "the server has no connection left for user {user}",
-        _TRY_LATER,
+        "the server's transaction_timeout struck",
+        "ALTER ROLE … SET transaction_timeout = 0 for this role",
     ),
-    _text(
-        r"server does not support SSL",
-        LoginFailed,
-        "the server offers no TLS, and this connection requires it",
-        "switch `ssl = on` at the server; only inside a trusted network: `tls: {{mode: disable}}`",
+    "28": _Meaning(LoginFailed, "login refused", "check `user`, `password` and pg_hba.conf"),
+    "3D000": _Meaning(LoginFailed, "the database does not exist", "check `databases`"),
+    "3F000": _Meaning(SourceTableChanged, "the schema does not exist", _DISCOVER),
+    "40": _Meaning(
+        SourceBusy,
+        "cancelled by a conflict with recovery on the standby",
+        "raise `max_standby_streaming_delay` or set `hot_standby_feedback = on` on the standby, or"
+        " read from the primary",
     ),
-    _text(
-        r"certificate|SSL error|sslmode|private key|tlsv1|SSL SYSCALL",
-        LoginFailed,
-        "the TLS connection is refused",
-        "check `tls` of this source: root_cert must have signed the server's certificate, whose name"
-        " must be `host` with mode verify-full",
+    "42P01": _Meaning(SourceTableChanged, "the table does not exist any more", _DISCOVER),
+    "42703": _Meaning(SourceTableChanged, "a column does not exist any more", _DISCOVER),
+    "53300": _Meaning(SourceBusy, "the server has no connection left", TRY_LATER),
+    "53": _Meaning(SourceBusy, "the server is short of a resource", TRY_LATER),
+    "54": _Meaning(QueryRefused, "a limit of the server is exceeded", "select fewer columns"),
+    "55000": _Meaning(
+        QueryRefused,
+        "it is not in a state to be read",
+        "a materialized view without data needs REFRESH MATERIALIZED VIEW first",
     ),
-    _text(
-        r"could not translate host name|name or service not known|failed to resolve host"
-        r"|nodename nor servname|temporary failure in name resolution|getaddrinfo",
-        SourceUnreachable,
-        "the host {host} is not known",
-        "check `host` of this source, and the name service of the machine this runs on",
+    "55P03": _Meaning(
+        SourceBusy,
+        "somebody holds a lock on it",
+        "it is tried again; raise `limits.lock_timeout` to wait longer",
     ),
-    _text(
-        r"connection refused",
-        SourceUnreachable,
-        "nothing listens on {host} port {port}",
-        "check `host` and `port`, that the server runs, and its `listen_addresses`",
+    "55": _Meaning(SourceBusy, "it is in use", "it is tried again"),
+    "57014": _Meaning(
+        SourceBusy,
+        "the statement was cancelled",
+        "by a timeout (`limits.statement_timeout`, `limits.query_timeout`) or by an administrator;"
+        " it is tried again",
     ),
-    _text(
-        r"timeout expired|timed out",
-        SourceUnreachable,
-        "{host} port {port} does not answer",
-        "a firewall or security group between here and there? `limits.connect_timeout` is the wait",
+    "57": _Meaning(SourceUnreachable, "the server ended the connection", "it is tried again"),
+    "58": _Meaning(
+        SourceBusy, "the server has trouble with its machine", "the server's log says more"
     ),
-    _text(
-        r"starting up|shutting down|in recovery mode|not yet accepting connections"
-        r"|hot standby mode is disabled",
-        SourceUnreachable,
-        "the server on {host} port {port} is not ready",
-        "it is tried again",
-    ),
-    _text(
-        r"no such file or directory",
-        SourceUnreachable,
-        "no server listens on the socket {host} port {port}",
-        "check `host` and `port`, and that the server runs",
-    ),
+}
+
+_QUOTES_NO_ROW = frozenset(
+    ("08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58")
 )
-
-
-def connection_fault(
-    error: psycopg.Error, *, host: str, port: int, user: str, database: str
-) -> PgIngestError:
-    """The error that a failed attempt to connect stands for."""
-    said = _one_line(str(error))
-    names = {"host": host, "port": port, "user": user, "database": database}
-    for text in _CONNECTION_TEXTS:
-        if text.pattern.search(said):
-            return text.error(
-                text.message.format(**names), detail=said, hint=text.hint.format(**names)
-            )
-    if error.pgconn is not None and (error.pgconn.used_password or error.pgconn.needs_password):
-        return LoginFailed(
-            f"login refused for user {user}",
-            detail=said,
-            hint="check `user` and `password` of this source",
-        )
-    return SourceUnreachable(f"no connection to {host} port {port}", detail=said)
-
-
-def _one_line(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip()
-
-
-def _quoted(name: str) -> str:
-    return sql.Identifier(name).as_string(None)
+"""Classes whose primary messages speak of names, rights and resources, never of values."""

@@ -20,7 +20,7 @@ from psycopg import pq, sql
 
 from pg_ingest.config.model import Limits, SourceConfig
 from pg_ingest.errors import PassingFault
-from pg_ingest.postgres.connect import open_connection, settings, settings_query
+from pg_ingest.postgres.connect import open_connection, settings, settings_query, version_note
 from pg_ingest.postgres.copy import CopyStream
 from pg_ingest.postgres.faults import translated
 from pg_ingest.postgres.select import SelectQuery
@@ -94,6 +94,7 @@ class Session:
         server_version: as in 180001.
         is_standby: the server is in recovery.
         role: who we are.
+        notes: what the user should know about this server, one line each.
     """
 
     def __init__(
@@ -108,6 +109,8 @@ class Session:
         self.limits: Limits = config.limits
         self.role = config.user
         self.server_version = connection.info.server_version
+        note = version_note(self.server_version)
+        self.notes: tuple[str, ...] = () if note is None else (note,)
         self._config = config
         self._connection = connection
         self.is_standby = bool(self.rows("SELECT pg_is_in_recovery()")[0][0])
@@ -119,7 +122,12 @@ class Session:
         *,
         what: str = "asking the server",
     ) -> list[tuple[Any, ...]]:
-        """All rows of a small result. Parameters are written `%s`, a percent sign beside them `%%`."""
+        """All rows of a small result. Parameters are written `%s`, a percent sign beside them `%%`.
+
+        Raises RuntimeError while a `copy` of this session is being read.
+        """
+        if self._connection.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+            raise RuntimeError("this session is busy with a COPY")
         with translated(f"{what} in database {self.database}", role=self.role):
             text = query.as_bytes(self._connection) if isinstance(query, sql.Composable) else query
             found: list[tuple[Any, ...]] = self._connection.execute(text, params or None).fetchall()
@@ -159,7 +167,8 @@ class Session:
                 yield stream
         finally:
             if self._usable():
-                self._set_timeout(self.limits.query_timeout)
+                with translated(f"after reading {query.table}", role=self.role):
+                    self._set_timeout(self.limits.query_timeout)
 
     def explain(self, query: SelectQuery) -> Estimate:
         """Let the server judge a SELECT without running it, and estimate its size.

@@ -1,0 +1,148 @@
+"""What a failed attempt to connect means.
+
+libpq hands out only a text, without an SQLSTATE, and before the login the server's part of it is in the
+server's own language. The English texts are recognised. With any other, a server that asked for a password
+is taken to have refused it, and the rest is a passing fault with libpq's words as its detail.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import psycopg
+
+from pg_ingest.errors import (
+    LoginFailed,
+    PermissionMissing,
+    PgIngestError,
+    SourceBusy,
+    SourceUnreachable,
+)
+from pg_ingest.postgres.faults import TRY_LATER, one_line, quoted
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """A text of the server's or libpq's, and what it stands for.
+
+    `message` and `hint` may hold {host}, {port}, {user}, {database} and, quoted for SQL, {role}, {db}.
+    """
+
+    pattern: str
+    error: type[PgIngestError]
+    message: str
+    hint: str
+
+
+_MEANINGS = (
+    _Meaning(
+        r"no pg_hba\.conf entry|pg_hba\.conf rejects",
+        LoginFailed,
+        "pg_hba.conf on {host} has no entry for user {user}, database {database} and this machine",
+        "add a line such as `hostssl {database} {user} <this machine>/32 scram-sha-256` and reload; if"
+        " the detail says `no encryption`, the server wants TLS: `tls: {{mode: require}}`",
+    ),
+    _Meaning(
+        r"no password supplied",
+        LoginFailed,
+        "the server on {host} wants a password of user {user}, and none is configured",
+        "set `password` of this source, e.g. {{env: NAME}}",
+    ),
+    _Meaning(
+        r"authentication failed|role \".*\" does not exist|is not permitted to log in",
+        LoginFailed,
+        "login refused for user {user} on {host}",
+        "check `user` and `password` of this source, and that the role exists and has LOGIN",
+    ),
+    _Meaning(
+        r"database \".*\" does not exist",
+        LoginFailed,
+        "database {database} does not exist on {host}",
+        "check `databases` of this source",
+    ),
+    _Meaning(
+        r"not currently accepting connections",
+        LoginFailed,
+        "database {database} on {host} accepts no connections",
+        "ALTER DATABASE {db} ALLOW_CONNECTIONS true; or leave it out of `databases`",
+    ),
+    _Meaning(
+        r"permission denied for database",
+        PermissionMissing,
+        "user {user} may not connect to database {database}",
+        "GRANT CONNECT ON DATABASE {db} TO {role};",
+    ),
+    _Meaning(
+        r"too many (clients|connections)|remaining connection slots|no more connections allowed",
+        SourceBusy,
+        "the server on {host} has no connection left for user {user}",
+        TRY_LATER,
+    ),
+    _Meaning(
+        r"server does not support SSL",
+        LoginFailed,
+        "the server on {host} offers no TLS, and this connection requires it",
+        "switch `ssl` on at the server; only inside a network you trust: `tls: {{mode: disable}}`",
+    ),
+    _Meaning(
+        r"certificate|private key|SSL error|tlsv1|sslv3|sslmode",
+        LoginFailed,
+        "the TLS connection to {host} is refused",
+        "check `tls` of this source: root_cert must have signed the server's certificate, and mode"
+        " verify-full wants `host` to be the name in it",
+    ),
+    _Meaning(
+        r"failed to resolve host|could not translate host name|name or service not known"
+        r"|nodename nor servname|name resolution",
+        SourceUnreachable,
+        "the host {host} is not known",
+        "check `host` of this source, and the name service of the machine this runs on",
+    ),
+    _Meaning(
+        r"connection refused",
+        SourceUnreachable,
+        "nothing listens on {host} port {port}",
+        "check `host` and `port`, that the server runs, and its `listen_addresses`",
+    ),
+    _Meaning(
+        r"timeout expired|timed out",
+        SourceUnreachable,
+        "{host} port {port} does not answer",
+        "a firewall or security group on the way? `limits.connect_timeout` is how long it is awaited",
+    ),
+    _Meaning(
+        r"starting up|shutting down|in recovery mode|not (yet )?accepting connections",
+        SourceUnreachable,
+        "the server on {host} port {port} is not ready",
+        "it is tried again",
+    ),
+    _Meaning(
+        r"no such file or directory",
+        SourceUnreachable,
+        "no server listens on port {port} of the socket folder {host}",
+        "check `host` and `port`, and that the server runs",
+    ),
+)
+
+
+def connection_fault(
+    error: psycopg.Error, *, host: str, port: int, user: str, database: str
+) -> PgIngestError:
+    """The error that a failed attempt to connect stands for."""
+    said = one_line(str(error))
+    names = {"host": host, "port": port, "user": user, "database": database}
+    names |= {"role": quoted(user), "db": quoted(database)}
+    for meaning in _MEANINGS:
+        if re.search(meaning.pattern, said, re.IGNORECASE):
+            message, hint = meaning.message.format(**names), meaning.hint.format(**names)
+            return meaning.error(message, detail=said, hint=hint)
+    if error.pgconn is not None and (error.pgconn.used_password or error.pgconn.needs_password):
+        return LoginFailed(
+            f"login refused for user {user} on {host}",
+            detail=said,
+            hint="check `user` and `password` of this source",
+        )
+    return SourceUnreachable(
+        f"no connection to {host} port {port}", detail=said, hint="it is tried again"
+    )
