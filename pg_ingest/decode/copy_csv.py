@@ -14,11 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
 from pg_ingest.batch import Batch
 from pg_ingest.decode.values import decode_batch
+from pg_ingest.errors import ProtocolError
 from pg_ingest.table import Column
 
 BLOCK = 4 << 20
@@ -37,11 +39,22 @@ class BinaryReader(Protocol):
 def read_copy_csv(stream: BinaryReader, columns: Sequence[Column]) -> Iterator[Batch]:
     """The rows of the stream, about BLOCK bytes of text per Batch and at least one record.
 
-    The sizes of the Batches add up to the bytes read. What `stream.read` raises comes out unchanged.
-    Columns must be in the order of the statement's select list.
+    The sizes of the Batches add up to the bytes read. Columns must be in the order of the statement's
+    select list. Raises ProtocolError for bytes that are not such a list's csv; what `stream.read`
+    raises comes out unchanged.
     """
     for records in _whole_records(stream):
-        yield decode_batch(_parse(records, columns), columns, len(records))
+        if columns:
+            yield decode_batch(_parse(records, columns), columns, len(records))
+        else:
+            yield Batch(_no_columns(records.count(b"\n")), size=len(records))
+
+
+def _no_columns(rows: int) -> pa.RecordBatch:
+    """That many rows of a table without columns, each of which is an empty line."""
+    return pa.RecordBatch.from_struct_array(
+        pa.StructArray.from_buffers(pa.struct([]), rows, [None])
+    )
 
 
 def _whole_records(stream: BinaryReader) -> Iterator[bytes]:
@@ -54,34 +67,54 @@ def _whole_records(stream: BinaryReader) -> Iterator[bytes]:
         if end:
             yield b"".join([*pieces, block[:end]])
             pieces = []
-        pieces.append(block[end:])
-    if rest := b"".join(pieces):
-        yield rest
+        if end < len(block):
+            pieces.append(block[end:])
+    if pieces:
+        raise ProtocolError("COPY ended in the middle of a row")
 
 
 def _last_record_end(block: bytes, quotes: int) -> int:
-    """Where the last record that ends in this block ends, 0 if none does."""
-    quotes += block.count(b'"')
-    end = len(block)
-    while (line_feed := block.rfind(b"\n", 0, end)) >= 0:
-        quotes -= block.count(b'"', line_feed, end)
-        if quotes % 2 == 0:
-            return line_feed + 1
-        end = line_feed
-    return 0
+    """Where the last record that ends in this block ends, 0 if none does.
+
+    `quotes` is how many came before the block. Nearly always the last line feed is it.
+    """
+    last = block.rfind(b"\n")
+    if last < 0:
+        return 0
+    if (quotes + block.count(b'"', 0, last)) % 2 == 0:
+        return last + 1
+    source = np.frombuffer(block, np.uint8)
+    line_feeds = np.flatnonzero(source == ord("\n"))
+    before = np.searchsorted(np.flatnonzero(source == ord('"')), line_feeds)
+    outside = line_feeds[(quotes + before) % 2 == 0]
+    return int(outside[-1]) + 1 if len(outside) else 0
 
 
 def _parse(records: bytes, columns: Sequence[Column]) -> list[pa.Array]:
-    names = [str(number) for number in range(len(columns))]
+    """The fields as strings, or as bytes when not all of them are UTF-8."""
+    try:
+        return _fields(records, len(columns), pa.string())
+    except pa.ArrowInvalid:
+        pass
+    try:
+        return _fields(records, len(columns), pa.binary())
+    except pa.ArrowInvalid:  # its message quotes the row
+        raise ProtocolError(
+            "COPY sent rows of another shape", detail=f"expected {len(columns)} columns"
+        ) from None
+
+
+def _fields(records: bytes, count: int, kind: pa.DataType) -> list[pa.Array]:
+    names = [str(number) for number in range(count)]
     table = csv.read_csv(
         pa.BufferReader(records),
         read_options=csv.ReadOptions(column_names=names, block_size=len(records) + 1),
         parse_options=csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
         convert_options=csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()),
+            column_types=dict.fromkeys(names, kind),
             null_values=[""],
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
         ),
     )
-    return [column.combine_chunks() for column in table.columns]
+    return [column.chunk(0) for column in table.columns]

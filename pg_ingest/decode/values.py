@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +20,8 @@ from pg_ingest.batch import REJECTED_SCHEMA, Batch
 from pg_ingest.decode.arrays import decode_arrays
 from pg_ingest.decode.binary import decode_binary
 from pg_ingest.decode.calendar import decode_dates, decode_times, decode_timestamps
-from pg_ingest.decode.decoded import Decoded
+from pg_ingest.decode.decoded import Decoded, first_problem
+from pg_ingest.decode.encoding import as_text, as_text_or_hex
 from pg_ingest.decode.numeric import (
     decode_booleans,
     decode_decimals,
@@ -33,10 +35,17 @@ from pg_ingest.table import Column, TypeKind
 def decode_column(texts: pa.Array, column: Column) -> Decoded:
     """The texts of one column (string, large_string or string_view) as its Arrow type.
 
-    One column of one batch may hold up to 2 GiB of text; more raises pa.ArrowInvalid.
+    Binary texts are bytes that may not be UTF-8: those that are not cannot be stored. One column of
+    one batch may hold up to 2 GiB of text; more raises pa.ArrowInvalid.
     """
-    if texts.type != pa.string():
-        texts = pc.cast(texts, pa.string())
+    if pa.types.is_binary(texts.type):
+        texts, problems = as_text(texts)
+        decoded = _decode(texts, column)
+        return Decoded(decoded.values, first_problem(problems, decoded.problems))
+    return _decode(pc.cast(texts, pa.string()), column)
+
+
+def _decode(texts: pa.StringArray, column: Column) -> Decoded:
     pg_type, arrow = column.type, rule_for(column.type).arrow
     if pg_type.kind is TypeKind.ARRAY and pg_type.element is not None:
         return decode_arrays(texts, pg_type.element)
@@ -85,7 +94,7 @@ def _rejected(
     texts: Sequence[pa.Array],
     columns: Sequence[Column],
     decoded: Sequence[Decoded],
-    at_fault: np.ndarray[tuple[int], np.dtype[np.int64]],
+    at_fault: npt.NDArray[np.int64],
 ) -> pa.RecordBatch:
     """The rejected rows, in order; their texts go through Polars, which writes JSON by column."""
     positions = np.flatnonzero(at_fault >= 0)
@@ -100,10 +109,19 @@ def _rejected(
             pc.if_else(pa.array(faults == index), problems.take(positions), None),
         )
     frame = pl.DataFrame(
-        [pl.Series(c.name, t.take(positions)) for c, t in zip(columns, texts, strict=True)]
+        {
+            column.name: _readable(each, positions)
+            for column, each in zip(columns, texts, strict=True)
+        }
     )
     row = frame.select(pl.struct(pl.all()).struct.json_encode()).to_series()
     return pa.RecordBatch.from_arrays(
         [names.take(faults), reasons, pc.cast(row.to_arrow(), pa.string())],
         schema=REJECTED_SCHEMA,
     )
+
+
+def _readable(texts: pa.Array, positions: npt.NDArray[np.int64]) -> pl.Series:
+    if pa.types.is_binary(texts.type):
+        return pl.Series(as_text_or_hex(texts.take(positions)))
+    return pl.Series(texts).gather(positions)
