@@ -48,6 +48,7 @@ class KeyBasedBookmark:
         position: PostgreSQL's text of the key, None before the first row.
         pending: see `methods/key_based.py`, oldest first.
         columns, where: what was read; a new column or another filter means reading all rows again.
+        key: the columns that identified a row; others make the bookmark unusable.
     """
 
     column: str
@@ -56,6 +57,7 @@ class KeyBasedBookmark:
     pending: tuple[PendingKey, ...] = ()
     columns: tuple[str, ...] = ()
     where: str | None = None
+    key: tuple[str, ...] = ()
 
 
 Bookmark = FullTableBookmark | KeyBasedBookmark
@@ -82,7 +84,8 @@ def load(text: str) -> Bookmark:
         fields: dict[str, Any] = json.loads(text)
         shape = _METHODS[fields.pop("method")]
         if shape is KeyBasedBookmark:
-            fields["columns"] = tuple(fields.get("columns", ()))
+            fields["columns"] = tuple(fields["columns"])
+            fields["key"] = tuple(fields["key"])
             fields["pending"] = tuple(
                 PendingKey(**{**p, "transactions": tuple(p["transactions"])})
                 for p in fields["pending"]
