@@ -1,0 +1,90 @@
+"""A configuration and its saved catalogues in, Dagster definitions out.
+
+Pure: no file is read and no connection is made, so a source that is down cannot break the code
+location, and the same configuration always gives the same definitions.
+"""
+
+import logging
+from collections.abc import Mapping
+
+import dagster as dg
+
+from pg_ingest.config.load import LoadedConfig
+from pg_ingest.config.selection import Selection, select_sources
+from pg_ingest.defs.assets import table_asset, upstream_spec
+from pg_ingest.defs.discovery import discovery_sensor
+from pg_ingest.defs.faults import ClosedDoors
+from pg_ingest.defs.jobs import dagster_job, sync_jobs
+from pg_ingest.defs.partitions import databases_partitions
+from pg_ingest.defs.route import Route
+from pg_ingest.defs.schedules import sync_schedule
+from pg_ingest.table import SourceCatalog, Table, TableId
+
+log = logging.getLogger(__name__)
+
+
+def build_definitions(
+    loaded: LoadedConfig, catalogs: Mapping[str, SourceCatalog]
+) -> dg.Definitions:
+    """Assets, jobs, schedules and sensors of all sources.
+
+    Args:
+        catalogs: what discovery saved, by source; a source without one is replicated as far as its
+            tables and databases are named.
+
+    Raises:
+        ConfigError: the selection of a source makes no sense, with every reason.
+    """
+    config = loaded.config
+    for warning in loaded.warnings:
+        log.warning(warning)
+    selections = select_sources(config, {name: catalogs.get(name) for name in config.sources})
+    parts = [
+        source_definitions(Route(name, config), selection, catalogs.get(name))
+        for name, selection in selections.items()
+    ]
+    return dg.Definitions.merge(*parts, dg.Definitions(executor=dg.in_process_executor))
+
+
+def source_definitions(
+    route: Route, selection: Selection, catalog: SourceCatalog | None
+) -> dg.Definitions:
+    """The definitions of one source.
+
+    Tables replicated from the log will come from one multi-asset beside `table_asset`: they share
+    their slot.
+    """
+    for warning in selection.warnings:
+        log.warning(warning)
+    databases = databases_partitions(route.source, selection)
+    tables = known_tables(catalog)
+    doors = ClosedDoors()
+    jobs = sync_jobs(route.source, selection.replications)
+    schedule = route.settings.schedule
+    return dg.Definitions(
+        assets=[
+            made
+            for replication in selection.replications
+            for table in [tables.get(replication.table)]
+            for made in (
+                upstream_spec(route, replication, table),
+                table_asset(route, replication, databases, table, doors),
+            )
+        ],
+        jobs=[dagster_job(route, job) for job in jobs],
+        schedules=[
+            sync_schedule(route, job, selection, schedule)
+            for job in (jobs if schedule is not None else [])
+            if schedule is not None
+        ],
+        sensors=[discovery_sensor(route, selection)],
+    )
+
+
+def known_tables(catalog: SourceCatalog | None) -> dict[TableId, Table]:
+    """Each table as the first database that has it describes it."""
+    tables: dict[TableId, Table] = {}
+    for database in catalog.databases if catalog else ():
+        for table in database.tables:
+            tables.setdefault(table.id, table)
+    return tables

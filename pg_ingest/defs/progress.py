@@ -1,0 +1,53 @@
+"""Progress of a running load: into Dagster's log, and to whoever listens in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+LOG_SECONDS = 15.0
+"""Seconds between two progress lines of one load in Dagster's log, where each line is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableProgress:
+    """How far one load is. `bytes` as PostgreSQL sent them, `seconds` since the load began."""
+
+    asset: tuple[str, ...]
+    database: str
+    rows: int
+    bytes: int
+    seconds: float
+
+    @property
+    def megabytes_per_second(self) -> float:
+        return self.bytes / 1e6 / self.seconds if self.seconds > 0 else 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"table={'.'.join(self.asset[1:])} database={self.database} rows={self.rows:,} "
+            f"bytes={self.bytes:,} rate={self.megabytes_per_second:.1f}MB/s"
+        )
+
+
+Listener = Callable[[TableProgress], None]
+
+listener: ContextVar[Listener | None] = ContextVar("pg_ingest_progress", default=None)
+"""Set by the command line around a run in its own process; None elsewhere."""
+
+
+class Reporter:
+    """Passes each step on to the listener, and one in LOG_SECONDS to the log."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self._log = log
+        self._next = LOG_SECONDS
+
+    def __call__(self, progress: TableProgress) -> None:
+        hear = listener.get()
+        if hear is not None:
+            hear(progress)
+        if progress.seconds >= self._next:
+            self._next = progress.seconds + LOG_SECONDS
+            self._log(str(progress))

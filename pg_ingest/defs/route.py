@@ -1,0 +1,67 @@
+"""The way from one source to the destination, as an asset's body needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pg_ingest.config.model import IngestConfig, SourceConfig
+
+if TYPE_CHECKING:
+    from pg_ingest.destinations.destination import Destination
+    from pg_ingest.postgres.session import Server
+
+_SHORTEST_SECRET = 6
+"""Shorter secrets, and those equal to a public name, are ordinary words: masking them says nothing."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """One source of a configuration and that configuration's destination.
+
+    Assets hold it by closure, so no secret enters Dagster's snapshots or run configuration. Driver
+    and destination are imported when first used: a code location loads without them.
+    """
+
+    source: str
+    config: IngestConfig
+
+    @property
+    def settings(self) -> SourceConfig:
+        return self.config.sources[self.source]
+
+    @property
+    def pool(self) -> str:
+        """Name of the concurrency pool of this destination: a DuckDB file has one writer."""
+        destination = self.config.destination
+        stem = "".join(c if c.isascii() and c.isalnum() else "_" for c in destination.path.stem)
+        return f"pg_ingest_{destination.type}_{stem}"
+
+    @cached_property
+    def server(self) -> Server:
+        """One for the process, so that `limits.connections` holds for all its assets."""
+        from pg_ingest.postgres.session import Server
+
+        return Server(self.source, self.settings)
+
+    @cached_property
+    def destination(self) -> Destination:
+        """The configuration's destination; it holds nothing open between calls."""
+        from pg_ingest.destinations.connect import open_destination
+
+        return open_destination(self.config.destination)
+
+    def redact(self, text: str) -> str:
+        """`text` without this source's password, wherever it came from."""
+        password = self.settings.password
+        if password is None:
+            return text
+        try:
+            secret = password.reveal()
+        except Exception:
+            return text
+        public = {self.source, self.settings.user, self.settings.host, *self.settings.databases}
+        if len(secret) < _SHORTEST_SECRET or secret in public:
+            return text
+        return text.replace(secret, "********")
