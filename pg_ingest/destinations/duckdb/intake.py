@@ -1,0 +1,69 @@
+"""Batches in, one Arrow stream out, and beside it what an Arrow stream cannot carry.
+
+DuckDB pulls the stream while it runs one long statement, and wraps whatever goes wrong in there in
+an error of its own. So the first exception is kept here and raised again as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from pg_ingest.batch import REJECTED_SCHEMA, Batch
+from pg_ingest.destinations.duckdb import columns
+from pg_ingest.errors import TooManyRejected
+
+
+class Intake:
+    """Counts what passes and keeps rejected rows, at most `max_rejected` of them."""
+
+    def __init__(
+        self, target: str, schema: pa.Schema, batches: Iterator[Batch], max_rejected: int
+    ) -> None:
+        self.rows = 0
+        self.bytes = 0
+        self.fault: BaseException | None = None
+        self._target = target
+        self._schema = schema
+        self._batches = batches
+        self._max_rejected = max_rejected
+        self._rejected: list[pa.RecordBatch] = []
+        self._rejected_rows = 0
+
+    @property
+    def rejected(self) -> pa.Table:
+        """The rejected rows so far, schema REJECTED_SCHEMA."""
+        return pa.Table.from_batches(self._rejected, schema=REJECTED_SCHEMA)
+
+    def reader(self) -> pa.RecordBatchReader:
+        """The rows as a stream, to be read once."""
+        schema = columns.wire_schema(self._schema)
+        return pa.RecordBatchReader.from_batches(schema, self._stream(schema))
+
+    def _stream(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        try:
+            for batch in self._batches:
+                self._keep(batch)
+                yield pa.RecordBatch.from_arrays(batch.rows.columns, schema=schema)
+        except BaseException as error:
+            self.fault = error
+            raise
+
+    def _keep(self, batch: Batch) -> None:
+        if not batch.rows.schema.equals(self._schema):
+            raise ValueError(f"{self._target}: a batch has other columns than were announced")
+        self.rows += batch.rows.num_rows
+        self.bytes += batch.size
+        if batch.rejected is None or not batch.rejected.num_rows:
+            return
+        self._rejected.append(batch.rejected)
+        self._rejected_rows += batch.rejected.num_rows
+        if self._rejected_rows > self._max_rejected:
+            reasons = sorted(set(self.rejected.column("reason").to_pylist()))
+            raise TooManyRejected(
+                f"{self._target}: {self._rejected_rows} rows cannot be stored,"
+                f" more than limits.max_rejected ({self._max_rejected})",
+                detail="; ".join(reasons[:5]),
+                hint="exclude the column, or raise limits.max_rejected: the rows then go to _pgi.rejected",
+            )
