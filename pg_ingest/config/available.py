@@ -41,6 +41,12 @@ def available(names: Iterable[str]) -> str:
     return f"available: {', '.join(names)}"
 
 
+def offered(words: Iterable[str]) -> list[str]:
+    """The words without the methods and shapes of a later version."""
+    later = {*(set(Method) - AVAILABLE_METHODS), *(set(Shape) - AVAILABLE_SHAPES)}
+    return [word for word in words if word not in later]
+
+
 def later_key(path: tuple[str | int, ...]) -> str | None:
     """What to use instead of the key at that path when it is one of a later version, else None."""
     parent = tuple(str(part) for part in path[:-1])

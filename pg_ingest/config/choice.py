@@ -119,21 +119,22 @@ def _unknown(
 ) -> list[Problem]:
     """Names and patterns that nothing in the catalogue fits."""
     names = list(relations)
+    near = _Near()
     offered = [key for key, found in relations.items() if _offered(found, _BY_PATTERN)]
     problems = [
-        Problem((*path, "tables", key), "no such table or view was discovered", _near(key, names))
+        Problem((*path, "tables", key), "no such table or view was discovered", near(key, names))
         for key in sorted(exact)
         if key not in relations
     ]
     problems += [
-        Problem((*path, "tables", text), "the pattern matches no table", _near(text, offered))
+        Problem((*path, "tables", text), "the pattern matches no table", near(text, offered))
         for text in Patterns(patterns).unmatched(offered)
     ]
     problems += [
         Problem(
             (*path, "exclude", source.exclude.index(text)),
             "matches no table" if is_pattern(text) else "no such table or view was discovered",
-            _near(text, names),
+            near(text, names),
             text,
         )
         for text in Patterns(source.exclude).unmatched(names)
@@ -141,11 +142,18 @@ def _unknown(
     return problems
 
 
-def _near(text: str, names: Sequence[str]) -> str:
-    close = nearest(text, names, 3)
-    if close:
-        return f"did you mean {' or '.join(close)}? Else {_DISCOVER}"
-    some = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
-    return (
-        f"discovered are {some}; {_DISCOVER}" if names else f"nothing was discovered; {_DISCOVER}"
-    )
+class _Near:
+    """Remedies with the nearest names, for the first twenty: comparing all would take minutes."""
+
+    def __init__(self) -> None:
+        self._left = 20
+
+    def __call__(self, text: str, names: Sequence[str]) -> str:
+        if not names:
+            return f"nothing was discovered; {_DISCOVER}"
+        self._left -= 1
+        close = nearest(text, names, 3) if self._left >= 0 else []
+        if close:
+            return f"did you mean {' or '.join(close)}? Else {_DISCOVER}"
+        some = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+        return f"discovered are {some}; {_DISCOVER}"

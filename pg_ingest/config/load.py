@@ -58,7 +58,7 @@ def load_config(path: FilePath | None = None) -> LoadedConfig:
             hint=error.remedy,
         ) from None
     config = _checked(text.data, file.parent, name, text.line, text.problems)
-    return LoadedConfig(config, file, _warnings(config))
+    return LoadedConfig(config.loaded_from(file), file, _warnings(config))
 
 
 def parse_config(
@@ -134,9 +134,10 @@ def _checked(
     if not isinstance(data, dict):
         what = "is empty" if data is None else "is not a mapping of keys"
         problem = Problem((), what, "start from pg_ingest.example.yaml")
-        raise_problems(name, (*earlier, problem), line_of)
+        raise_problems(name, (*earlier, problem), line_of, f"the configuration {name}")
     problems = [*earlier, *_take_out_empty(data)]
     context = {"folder": folder}
+    config: IngestConfig | None
     try:
         config = IngestConfig.model_validate(data, context=context)
     except ValidationError as error:
@@ -145,7 +146,7 @@ def _checked(
         config = _rest(data, wrong, context)
     if config is not None:
         problems += _untold(find_problems(config), problems)
-    raise_problems(name, problems, line_of)
+    raise_problems(name, problems, line_of, f"the configuration {name}")
     if config is None:
         raise AssertionError("a configuration that did not validate has problems")
     return config
@@ -187,45 +188,39 @@ def _rest(
 ) -> IngestConfig | None:
     """The configuration without its wrong keys, None when too little is left to judge."""
     rest = copy.deepcopy(data)
-    for problem in sorted(wrong, key=lambda found: -len(found.path)):
-        _take_out(rest, problem.path)
-    try:
-        return IngestConfig.model_validate(rest, context=context)
-    except ValidationError:
-        return None
+    for _ in range(_ROUNDS):
+        for problem in sorted(wrong, key=lambda found: -len(found.path)):
+            _take_out(rest, problem.path)
+        try:
+            return IngestConfig.model_validate(rest, context=context)
+        except ValidationError as error:
+            wrong = problems_of(error)
+    return None
 
 
-def _take_out(rest: Any, path: Path) -> None:
-    """Remove the key at the path; where the model needs it, put a stand-in or remove its parent."""
-    owner = rest
-    for part in path[:-1]:
-        if not isinstance(owner, dict) or part not in owner:
-            return
+_ROUNDS = 4
+"""A key taken out may be missed by its parent, which is then taken out, and so on: levels are few."""
+
+
+def _take_out(rest: dict[str, Any], path: Path) -> None:
+    """Remove the key at the path; where it is missing, put a stand-in or remove what needs it."""
+    owner: Any = rest
+    for depth, part in enumerate(path[:-1]):
+        if not isinstance(owner, dict):
+            return _take_out(rest, path[:depth])
+        if part not in owner:
+            return None
         owner = owner[part]
-        if isinstance(owner, list):
-            break
+    key = str(path[-1])
     if not isinstance(owner, dict):
-        _take_out(rest, path[: _depth(rest, path)])
-        return
-    key = path[-1]
-    owner.pop(key, None)
-    needed = len(path) <= 3 and key in keys_at(path[:-1])
-    if needed and key in _STAND_INS:
-        owner[str(key)] = _STAND_INS[str(key)]
-    elif len(path) > 3 and key in _EVERY_NEEDED:
+        return _take_out(rest, path[:-1])
+    if key in owner:
+        del owner[key]
+    elif len(path) <= 3 and key in _STAND_INS:
+        owner[key] = copy.deepcopy(_STAND_INS[key])
+    elif len(path) > 1:
         _take_out(rest, path[:-1])
-
-
-_EVERY_NEEDED = ("every", "cron", "column", "start")
-
-
-def _depth(rest: Any, path: Path) -> int:
-    """How many parts of the path lead to something that is not below a list."""
-    for depth, part in enumerate(path):
-        if not isinstance(rest, dict):
-            return depth
-        rest = rest.get(part)
-    return len(path)
+    return None
 
 
 def _untold(found: list[Problem], told: list[Problem]) -> list[Problem]:
@@ -234,19 +229,13 @@ def _untold(found: list[Problem], told: list[Problem]) -> list[Problem]:
     for problem in told:
         guess = nearest(str(problem.path[-1]), keys_at(problem.path[:-1])) if problem.path else []
         wrong.update((*problem.path[:-1], key) for key in guess)
+    above = {path[:depth] for path in wrong for depth in range(1, len(path) + 1)}
     return [
         problem
         for problem in found
-        if problem.path not in wrong
-        and not any(problem.path[:depth] in wrong for depth in range(1, len(problem.path)))
-        and not any(place in wrong for place in _places(problem))
+        if not any(problem.path[:depth] in wrong for depth in range(1, len(problem.path) + 1))
+        and above.isdisjoint(problem.about)
     ]
-
-
-def _places(problem: Problem) -> list[Path]:
-    """Where the keys the problem is about stand: beside it, in it, or as the source's default."""
-    owners = [problem.path, problem.path[:-1], problem.path[:2]]
-    return [(*owner, key) for owner in owners for key in problem.about]
 
 
 def _warnings(config: IngestConfig) -> tuple[str, ...]:

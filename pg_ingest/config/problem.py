@@ -23,15 +23,15 @@ class Problem:
         what: the fact, one line, lower case.
         remedy: what to do.
         value: the offending value as text, empty when there is none or it must not be shown.
-        about: the keys next to each other that together make the problem; it is not told when one
-            of them already has a problem of its own.
+        about: the keys that together make the problem; it is not told when one of them, or a key
+            below one, already has a problem of its own.
     """
 
     path: Path
     what: str
     remedy: str
     value: str = ""
-    about: tuple[str, ...] = ()
+    about: tuple[Path, ...] = ()
 
     def text(self) -> str:
         """`sources.shop.host: contains a port (db:5432) — write it …`."""
@@ -41,7 +41,10 @@ class Problem:
 
 
 def raise_problems(
-    name: str, problems: Iterable[Problem], line_of: Callable[[Path], int | None]
+    name: str,
+    problems: Iterable[Problem],
+    line_of: Callable[[Path], int | None],
+    headline: str = "the configuration",
 ) -> None:
     """Raise one ConfigError that lists all problems in the order of the file; return without any."""
     found = [(line_of(problem.path), problem.text()) for problem in dict.fromkeys(problems)]
@@ -51,8 +54,8 @@ def raise_problems(
     places = [f"{name}:{line}: {text}" if line else f"{name}: {text}" for line, text in found]
     count = "1 problem" if len(places) == 1 else f"{len(places)} problems"
     raise ConfigError(
-        f"the configuration {name} has {count}",
-        detail="\n".join(places) if len(places) == 1 else "\n  " + "\n  ".join(places),
+        f"{headline} has {count}",
+        detail=places[0] if len(places) == 1 else "\n  " + "\n  ".join(places),
         hint="correct the file and load it again; docs/configuration.md explains every key",
     )
 

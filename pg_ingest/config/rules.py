@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pg_ingest.config import available
 from pg_ingest.config.method import Method, Shape
 from pg_ingest.config.model import IngestConfig, SourceConfig, TableConfig, TlsMode, is_pattern
-from pg_ingest.config.naming import DATABASE
+from pg_ingest.config.naming import DATABASE, RESERVED_PREFIX
 from pg_ingest.config.patterns import Patterns
 from pg_ingest.config.problem import Path, Problem, nearest
 from pg_ingest.config.targets import Target, collisions, targets_of
@@ -42,7 +42,12 @@ def _exact_targets(config: IngestConfig) -> Iterator[Target]:
 
 def _sources(config: IngestConfig) -> Iterator[Problem]:
     if not config.sources:
-        yield Problem(("sources",), "names no source", "write at least one source below `sources:`")
+        yield Problem(
+            ("sources",),
+            "names no source",
+            "write at least one source below `sources:`",
+            about=(("sources",),),
+        )
     folded: dict[str, str] = {}
     for name in config.sources:
         path = ("sources", name)
@@ -68,21 +73,21 @@ def _source(source: SourceConfig, path: Path) -> Iterator[Problem]:
             (*path, "select_all"),
             "select_all needs a method of the source",
             "write `method: log_based` or `method: full_table` beside it: it holds for every table",
-            about=("method",),
+            about=_keys(path, "method"),
         )
     if source.select_all and source.method is Method.KEY_BASED:
         yield Problem(
             (*path, "select_all"),
             "select_all cannot know the replication key of each table",
             "write patterns below `tables:` with a replication_key, or another method here",
-            about=("method",),
+            about=_keys(path, "method"),
         )
     if not source.select_all and not source.tables:
         yield Problem(
             path,
             "selects no table",
             "name tables or patterns below `tables:`, or write `select_all: true` and a method",
-            about=("select_all", "tables"),
+            about=_keys(path, "select_all", "tables"),
         )
     for at, name in enumerate(source.exclude):
         if not is_pattern(name) and "." not in name:
@@ -98,7 +103,7 @@ def _log(source: SourceConfig, path: Path) -> Iterator[Problem]:
             f"is one name for several databases, but {_SEVERAL_SLOTS}",
             "put {database} into it: pg_ingest_{database}",
             source.log.slot,
-            about=("databases",),
+            about=_keys(path, "databases"),
         )
     beat = source.log.heartbeat
     if beat is None:
@@ -111,7 +116,7 @@ def _log(source: SourceConfig, path: Path) -> Iterator[Problem]:
             (*path, "log", "heartbeat"),
             "table and mode do not fit together",
             "write `mode: table` with a table, or `mode: message` without one",
-            about=("table", "mode"),
+            about=_keys((*path, "log", "heartbeat"), "table", "mode"),
         )
 
 
@@ -124,7 +129,7 @@ def _tls(source: SourceConfig, path: Path) -> Iterator[Problem]:
             (*path, "tls"),
             "has only one of client_cert and client_key",
             "give both, or none",
-            about=("client_cert", "client_key"),
+            about=_keys((*path, "tls"), "client_cert", "client_key"),
         )
     given = [key for key in ("root_cert", "client_cert", "client_key") if getattr(tls, key)]
     if tls.mode is TlsMode.DISABLE and given:
@@ -132,7 +137,7 @@ def _tls(source: SourceConfig, path: Path) -> Iterator[Problem]:
             (*path, "tls", "mode"),
             f"is disable, which makes no use of {', '.join(given)}",
             "write verify-full, or remove the certificates",
-            about=tuple(given),
+            about=_keys((*path, "tls"), *given),
         )
 
 
@@ -157,7 +162,7 @@ def _table_name(source: SourceConfig, key: str, path: Path) -> Iterator[Problem]
             path,
             f"is named here and excluded by {excluded}",
             "remove it here, or make exclude narrower",
-            about=("exclude",),
+            about=_keys(path[:2], "exclude"),
         )
 
 
@@ -170,11 +175,11 @@ def _table(source: SourceConfig, table: TableConfig, path: Path) -> Iterator[Pro
             path,
             "has no method",
             "write `method: full_table` here, or a method for the whole source",
-            about=("method",),
+            about=_method_keys(table, path),
         )
     else:
-        yield from _method_keys(method, table, path)
-        yield from _shape(method, table.shape, path)
+        yield from _fits_method(method, table, path)
+        yield from _shape(method, table, path)
     yield from _columns(table, path)
     window = table.partition_by
     if window is not None and window.end is not None and window.end <= window.start:
@@ -182,13 +187,13 @@ def _table(source: SourceConfig, table: TableConfig, path: Path) -> Iterator[Pro
         yield Problem(place, "is not after start", "write a later end, or remove it")
 
 
-def _method_keys(method: Method, table: TableConfig, path: Path) -> Iterator[Problem]:
+def _fits_method(method: Method, table: TableConfig, path: Path) -> Iterator[Problem]:
     if method is Method.KEY_BASED and table.replication_key is None:
         yield Problem(
             path,
             "is key_based without a replication_key",
             "name a column that grows with every insert and update: `replication_key: updated_at`",
-            about=("method", "replication_key"),
+            about=(*_method_keys(table, path), (*path, "replication_key")),
         )
     if method is not Method.KEY_BASED and table.replication_key is not None:
         yield Problem(
@@ -196,18 +201,19 @@ def _method_keys(method: Method, table: TableConfig, path: Path) -> Iterator[Pro
             f"has no meaning with the method {method}",
             "write `method: key_based`, or remove it",
             table.replication_key,
-            about=("method",),
+            about=_method_keys(table, path),
         )
     if method is not Method.FULL_TABLE and table.partition_by is not None:
         yield Problem(
             (*path, "partition_by"),
             f"has no meaning with the method {method}",
             "write `method: full_table`, or remove it",
-            about=("method",),
+            about=_method_keys(table, path),
         )
 
 
-def _shape(method: Method, shape: Shape, path: Path) -> Iterator[Problem]:
+def _shape(method: Method, table: TableConfig, path: Path) -> Iterator[Problem]:
+    shape = table.shape
     place = (*path, "shape")
     if shape not in available.AVAILABLE_SHAPES:
         remedy = available.available(sorted(available.AVAILABLE_SHAPES))
@@ -217,7 +223,7 @@ def _shape(method: Method, shape: Shape, path: Path) -> Iterator[Problem]:
             place,
             f"the shape {shape} needs to see deletes, which {method} does not",
             "write `method: log_based`, or `shape: live`",
-            about=("method",),
+            about=_method_keys(table, path),
         )
 
 
@@ -227,9 +233,17 @@ def _columns(table: TableConfig, path: Path) -> Iterator[Problem]:
             (*path, "exclude_columns"),
             "stands beside columns",
             "keep one: columns names what comes, exclude_columns what does not",
-            about=("columns",),
+            about=_keys(path, "columns"),
         )
         return
+    reserved = [name for name in table.columns or () if name.casefold().startswith(RESERVED_PREFIX)]
+    if reserved:
+        yield Problem(
+            (*path, "columns"),
+            f"names that start with {RESERVED_PREFIX} are reserved in the destination",
+            "leave them out",
+            ", ".join(reserved),
+        )
     for what, names in needed_columns(table):
         missing = [name for name in names if not _comes(table, name)]
         if missing:
@@ -238,7 +252,7 @@ def _columns(table: TableConfig, path: Path) -> Iterator[Problem]:
                 "needs a column that is left out",
                 "add it to columns, or take it from exclude_columns",
                 ", ".join(missing),
-                about=("columns", "exclude_columns"),
+                about=_keys(path, "columns", "exclude_columns"),
             )
 
 
@@ -256,3 +270,14 @@ def _comes(table: TableConfig, column: str) -> bool:
     if table.columns is not None:
         return column in table.columns
     return column not in (table.exclude_columns or ())
+
+
+def _keys(path: Path, *keys: str) -> tuple[Path, ...]:
+    return tuple((*path, key) for key in keys)
+
+
+def _method_keys(table: TableConfig, path: Path) -> tuple[Path, ...]:
+    """Where the method that holds for the table stands, or would."""
+    return (
+        _keys(path, "method") if table.method else _keys(path, "method") + _keys(path[:2], "method")
+    )

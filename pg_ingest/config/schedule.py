@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from datetime import time, timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from pg_ingest.config.cron import cron_fault
 from pg_ingest.config.problem import did_you_mean, refuse
@@ -93,21 +93,20 @@ def _cron(value: str) -> str:
 Cron = Annotated[str, AfterValidator(_cron)]
 
 
+def _whole_minutes(value: timedelta) -> timedelta:
+    if value < timedelta(minutes=1) or value % timedelta(minutes=1):
+        raise refuse("is not a whole number of minutes", "schedules run at most once a minute: 1m")
+    return value
+
+
 class EverySchedule(Strict):
     """A fixed interval, counted from an anchor: each `every` before and after that time of day."""
 
-    every: Interval = Field(description="Interval with unit: 30m, 6h, 1d. At least 1m.")
-    anchor: Clock = Field(time(0), description='A time of day it runs at, "HH:MM".')
-    timezone: Timezone = Field("UTC", description="Time zone of the anchor.")
-
-    @model_validator(mode="after")
-    def _whole_minutes(self) -> Self:
-        if self.seconds < 60 or self.seconds % 60:
-            raise refuse(
-                "every is not a whole number of minutes",
-                "schedules run at most once a minute: write 1m or more",
-            )
-        return self
+    every: Annotated[Interval, AfterValidator(_whole_minutes)] = Field(
+        description="Interval with unit: 30m, 6h, 1d. At least 1m."
+    )
+    anchor: Clock = Field(default=time(0), description='A time of day it runs at, "HH:MM".')
+    timezone: Timezone = Field(default="UTC", description="Time zone of the anchor.")
 
     @property
     def seconds(self) -> int:
@@ -129,4 +128,4 @@ class CronSchedule(Strict):
     """A cron line of five fields."""
 
     cron: Cron = Field(description="Minute, hour, day of month, month, day of week.")
-    timezone: Timezone = Field("UTC", description="Time zone the line is meant in.")
+    timezone: Timezone = Field(default="UTC", description="Time zone the line is meant in.")

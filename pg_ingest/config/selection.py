@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from pg_ingest.config.choice import Chosen, choose, relations_of
 from pg_ingest.config.method import Method, Shape
-from pg_ingest.config.model import IngestConfig, PartitionBy, SourceConfig
+from pg_ingest.config.model import IngestConfig, PartitionBy, SourceConfig, is_pattern
 from pg_ingest.config.naming import DATABASE
 from pg_ingest.config.patterns import Patterns
 from pg_ingest.config.problem import Problem, did_you_mean, raise_problems
 from pg_ingest.config.table_rules import judge
 from pg_ingest.config.targets import Target, collisions, targets_of, template_of
+from pg_ingest.config.yaml_text import lines_of
 from pg_ingest.errors import ConfigError
 from pg_ingest.table import SourceCatalog, TableId
 
@@ -115,9 +116,16 @@ def select_sources(
             source.fixed_databases is None,
             tuple(warnings),
         )
-    problems += collisions(targets)
-    raise_problems("and the catalogue", problems, lambda path: None)
+    _raise(config, [*problems, *collisions(targets)])
     return selections
+
+
+def _raise(config: IngestConfig, problems: list[Problem]) -> None:
+    """Raise the problems with the lines of the file, which is read again only for this."""
+    headline = "the configuration, compared with what was discovered,"
+    name = config.file.name if config.file else "configuration"
+    if problems:
+        raise_problems(name, problems, lines_of(config.file), headline)
 
 
 def _source(config: IngestConfig, name: str) -> SourceConfig:
@@ -138,11 +146,12 @@ def _databases(
         return fixed, [
             f"{name}: the database {each} was not discovered; {again}" for each in missing
         ]
+    named = [database for database in source.databases if not is_pattern(database)]
     patterns = Patterns(source.databases)
-    found = tuple(database for database in known if patterns.matches(database))
-    exact = tuple(each for each in source.databases if each in patterns.unmatched(found))
-    warnings = [f"{name}: no discovered database fits {each}; {again}" for each in exact]
-    return found, warnings
+    fitting = [database for database in known if patterns.matches(database)]
+    found = tuple(dict.fromkeys(each for each in (*named, *fitting)))
+    lonely = patterns.unmatched(known) if catalog is not None else []
+    return found, [f"{name}: no discovered database fits {each}; {again}" for each in lonely]
 
 
 def _replication(name: str, source: SourceConfig, choice: Chosen) -> Replication:

@@ -14,8 +14,6 @@ class Strict(BaseModel):
         frozen=True,
         extra="forbid",
         hide_input_in_errors=True,
-        validate_default=False,
-        populate_by_name=True,
     )
 
 

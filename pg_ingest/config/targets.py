@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pg_ingest.config.model import SourceConfig
+from pg_ingest.config.model import NamingConfig, SourceConfig
 from pg_ingest.config.naming import DATABASE, fill, name_fault
 from pg_ingest.config.problem import Path, Problem
+from pg_ingest.table import TableId
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Target:
     schema_name: str
     table_name: str
     path: Path
-    default_naming: bool
+    naming: NamingConfig
 
 
 def template_of(source_name: str, source: SourceConfig, table: str) -> tuple[str, str]:
@@ -42,7 +43,6 @@ def targets_of(
     """The targets of a table over the databases: one, unless the names hold `{database}`."""
     schema, name = template_of(source_name, source, table)
     place = path or ("sources", source_name, "tables", table)
-    default = "schema" not in {part.strip("{}") for part in _placeholders(source)}
     varied = DATABASE in source.naming.schema_ or DATABASE in source.naming.table
     for database in databases if varied else databases[:1] or (DATABASE,):
         yield Target(
@@ -51,13 +51,8 @@ def targets_of(
             schema.replace(DATABASE, database),
             name.replace(DATABASE, database),
             place,
-            default,
+            source.naming,
         )
-
-
-def _placeholders(source: SourceConfig) -> list[str]:
-    text = source.naming.schema_ + source.naming.table
-    return [word for word in ("{schema}",) if word in text]
 
 
 def collisions(targets: Iterable[Target]) -> list[Problem]:
@@ -66,9 +61,19 @@ def collisions(targets: Iterable[Target]) -> list[Problem]:
     first: dict[tuple[str, str], Target] = {}
     for target in targets:
         fault = name_fault(target.schema_name, target.table_name)
+        if fault is None and DATABASE in target.table:
+            fault = f"the name of a table may not hold {DATABASE}"
         if fault:
-            remedy = f"choose other names below sources.{target.source}.naming"
-            problems.append(Problem(target.path, fault, remedy, target.table, about=("naming",)))
+            remedy = f"choose other names below sources.{target.source}.naming, or exclude it"
+            problems.append(
+                Problem(
+                    target.path,
+                    fault,
+                    remedy,
+                    target.table,
+                    about=_naming(target),
+                )
+            )
         key = (target.schema_name.casefold(), target.table_name.casefold())
         other = first.setdefault(key, target)
         if (other.source, other.table) != (target.source, target.table):
@@ -77,18 +82,29 @@ def collisions(targets: Iterable[Target]) -> list[Problem]:
 
 
 def _meeting(other: Target, target: Target) -> Problem:
-    name = f"{target.schema_name}.{target.table_name}"
-    if other.source != target.source:
-        whose, remedy = f"{other.table} of the source {other.source}", "put {source} into naming"
-    else:
-        whose = other.table
-        remedy = 'tell them apart: `naming: {schema: "{source}_{schema}"}`'
-        if not target.default_naming:
-            remedy = "put {source}, {database}, {schema} and {table} into naming, or exclude one"
+    whose = other.table if other.source == target.source else f"{other.table} of {other.source}"
     return Problem(
         target.path,
         f"{target.table} would be stored under the same name as {whose}",
-        remedy,
-        name,
-        about=("naming",),
+        _tell_apart(other, target),
+        f"{target.schema_name}.{target.table_name}",
+        about=_naming(target),
     )
+
+
+def _tell_apart(other: Target, target: Target) -> str:
+    used = target.naming.schema_ + target.naming.table
+    if other.source != target.source and "{source}" not in used:
+        return f'write `naming: {{schema: "{{source}}"}}` below sources.{target.source}'
+    ours, others = TableId.parse(target.table), TableId.parse(other.table)
+    if "{schema}" not in used and ours.schema.casefold() != others.schema.casefold():
+        return f'write `naming: {{schema: "{{source}}_{{schema}}"}}` below sources.{target.source}'
+    if "{table}" not in used and ours.name.casefold() != others.name.casefold():
+        return f'write `naming: {{table: "{{table}}"}}` below sources.{target.source}'
+    return (
+        "upper and lower case are one name there: choose other names below naming, or exclude one"
+    )
+
+
+def _naming(target: Target) -> tuple[Path, ...]:
+    return (("sources", target.source, "naming"),)

@@ -11,11 +11,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from pg_ingest.config.available import later_key, not_yet
+from pg_ingest.config.available import later_key, not_yet, offered
 from pg_ingest.config.model import CronSchedule, EverySchedule, IngestConfig
 from pg_ingest.config.problem import Path, Problem, did_you_mean
 
-_SECRET_KEYS = ("password", "secret", "token", "credential", "key_password")
 _LONGEST_VALUE = 80
 
 _KINDS: dict[str, tuple[str, str]] = {
@@ -64,13 +63,13 @@ def _problem(details: ErrorDetails) -> Problem:
 
 
 def shown(path: Path, value: Any) -> str:
-    """The value for people; empty below a secret's key, and for whole mappings and lists."""
-    if any(word in str(part).lower() for part in path for word in _SECRET_KEYS):
+    """The value for people; never a password's, nor one that looks as if it held one."""
+    if "password" in path[2:3] or not isinstance(value, str | int | float | bool):
         return ""
-    if isinstance(value, str | int | float | bool):
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "…"
-    return ""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if "@" in text or "password" in text.lower():
+        return "not shown, it may hold a password"
+    return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "…"
 
 
 def _bound(kind: str, context: dict[str, Any]) -> tuple[str, str] | None:
@@ -98,7 +97,7 @@ def _wrong_word(path: Path, value: Any) -> Problem:
     words = [str(word.value) for word in _enum_at(path)] or ["duckdb"]
     remedy = did_you_mean(str(value), words)
     if remedy.startswith("did"):
-        remedy = f"{remedy} Known: {', '.join(words)}"
+        remedy = f"{remedy} Known: {', '.join(offered(words))}"
     return Problem(path, "is an unknown value", remedy, shown(path, value))
 
 
@@ -111,6 +110,7 @@ _EXAMPLES = {
     "databases": "write `databases: [name]`",
     "every": "write a time with its unit, `every: 30m` (a window: day)",
     "column": "name a date or timestamp column",
+    "mode": "write `mode: verify-full`, or another sslmode of libpq",
     "start": "write the first day, `start: 2024-01-31`",
 }
 

@@ -11,7 +11,9 @@ the text around them.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 from typing import Any
 
 import yaml
@@ -92,9 +94,19 @@ def read_yaml(text: str) -> YamlText:
         data = builder.build(root, ()) if root is not None else None
     except yaml.YAMLError as error:
         raise _told(error) from None
+    except RecursionError:
+        raise NotYaml("it is nested too deeply", "write it with fewer levels", 1, 1) from None
     finally:
         loader.dispose()
     return YamlText(data, tuple(builder.problems), root)
+
+
+def lines_of(file: FilePath | None) -> Callable[[Path], int | None]:
+    """The line of a path in that file, None where the file is none or has changed too much to tell."""
+    try:
+        return read_yaml(file.read_text(encoding="utf-8-sig")).line if file else lambda path: None
+    except (OSError, UnicodeDecodeError, NotYaml):
+        return lambda path: None
 
 
 def _told(error: yaml.YAMLError) -> NotYaml:
@@ -149,7 +161,11 @@ class _Builder:
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.build(item, (*path, at)) for at, item in enumerate(node.value)]
-        return self._loader.construct_object(node)
+        try:
+            return self._loader.construct_object(node)
+        except (ValueError, KeyError):
+            self.problems.append(Problem(path, "does not fit its YAML tag", "remove the tag"))
+            return None
 
     def _mapping(self, node: Any, path: Path) -> dict[str, Any]:
         merged: dict[str, Any] = {}
