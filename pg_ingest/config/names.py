@@ -29,4 +29,4 @@ def _no_twins(values: tuple[str, ...]) -> tuple[str, ...]:
 
 Name = Annotated[str, AfterValidator(_filled)]
 Names = Annotated[tuple[Name, ...], AfterValidator(_no_twins)]
-SomeNames = Annotated[Names, Field(min_length=1)]
+SomeNames = Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_no_twins)]

@@ -7,7 +7,7 @@ from datetime import time, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 from pg_ingest.config.cron import cron_fault
 from pg_ingest.config.problem import did_you_mean, refuse
@@ -28,9 +28,12 @@ def seconds_of(value: Any) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
+_DURATION_SCHEMA = {"type": "string", "pattern": r"^\d{1,9}\s*[smhd]$"}
+
 Seconds = Annotated[
     int,
-    BeforeValidator(seconds_of, json_schema_input_type=int | str),
+    BeforeValidator(seconds_of),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, _DURATION_SCHEMA]}),
 ]
 """Seconds; the file may say `6h`."""
 
@@ -46,7 +49,8 @@ def _interval(value: Any) -> Any:
 Interval = Annotated[
     timedelta,
     BeforeValidator(_interval),
-    WithJsonSchema({"type": "string", "pattern": r"^\d{1,9}\s*[smhd]$"}),
+    PlainSerializer(lambda value: f"{round(value.total_seconds())}s", when_used="json"),
+    WithJsonSchema(_DURATION_SCHEMA),
 ]
 """A length of time written with its unit."""
 
@@ -63,6 +67,7 @@ def _clock(value: Any) -> Any:
 Clock = Annotated[
     time,
     BeforeValidator(_clock),
+    PlainSerializer(lambda value: f"{value:%H:%M}", when_used="json"),
     WithJsonSchema({"type": "string", "pattern": r"^([01]?\d|2[0-3]):[0-5]\d$"}),
 ]
 
@@ -105,7 +110,11 @@ class EverySchedule(Strict):
     every: Annotated[Interval, AfterValidator(_whole_minutes)] = Field(
         description="Interval with unit: 30m, 6h, 1d. At least 1m."
     )
-    anchor: Clock = Field(default=time(0), description='A time of day it runs at, "HH:MM".')
+    anchor: Clock = Field(
+        default=time(0),
+        description='A time of day it runs at, "HH:MM".',
+        json_schema_extra={"default": "00:00"},
+    )
     timezone: Timezone = Field(default="UTC", description="Time zone of the anchor.")
 
     @property
