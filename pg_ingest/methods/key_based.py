@@ -1,0 +1,190 @@
+"""Key-based: the rows whose replication key is not below a stored position, and no late one is missed.
+
+**The trap.** A transaction takes its key (a sequence value, `now()`) when it inserts or updates, but its row
+can be seen only when it commits. Keys are handed out in ascending order; commits come in any order. Whoever
+reads `key > greatest key seen` loses the rows that commit late with a key below it::
+
+    writer A                writer B                pg_ingest
+    begin, takes key 7
+                            takes key 8, commits
+                                                    sees 8, remembers "read up to 8"
+    commits 7
+                                                    reads key > 8: row 7 is lost for ever
+
+**The rule.** Each sync, in this order:
+
+1. look at the greatest key, `key_a` (a snapshot of its own, over by the next step);
+2. list the transactions that run now: `L`;
+3. take the snapshot `S` and read the rows with `key >= position` in it.
+
+*Claim.* A row that `S` does not see and that has a key below `key_a`, or will ever have one, is written by a
+transaction in `L`. *Proof.* Its key was handed out before `key_a` was, since later keys are not smaller, and
+`key_a` was handed out before step 1 saw it. At that moment the row's transaction was running. At step 2 it was
+either still running, and is in `L`; or it had ended, and if it committed, then `S`, taken later, sees its row
+(a transaction gives up the lock that puts it in `L` only after its changes can be seen: `CommitTransaction`
+in src/backend/access/transam/xact.c).
+
+So `(key_a, L)` is a *pending* position. It becomes *the* position with a sync `m` before whose snapshot
+`S_m` all of `L` have ended: then every row below `key_a` that will ever be committed is seen by `S_m`, and `m`
+itself still reads from the *old* position, so it reads all of them. The new position is stored in the same
+destination transaction as the rows. Often `L` is empty or ends within a blink; then `m` is the sync that made
+the list. The interleaving above becomes::
+
+    sync 1: key_a = 8, L = {A}; reads up to 8; stores: position none, pending (8, {A})
+    A commits 7
+    sync 2: A has ended, so this sync's snapshot sees 7; reads from the old position, gets 7;
+            stores: position 8
+
+A transaction that never ends holds the position; rows above it are read again and again, none is lost.
+
+**Details that matter.**
+
+- `>=`, not `>`: equal keys can be handed out later (dates, two rows of one `now()`). Rows that are read again
+  and equal in every column are recognised by the destination and not counted.
+- A transaction that is PREPAREd leaves `L` without having ended. While one is prepared in this database no
+  position is confirmed; it is looked for *after* `L` (see `postgres/transactions.py`).
+- A standby does not list the primary's transactions. There a position waits until `xmin` of the snapshot
+  has reached the `xmax` of the time it was seen. That covers the transactions that had ended or written by
+  then in the order of their ids, not one that began early and wrote its first row later: the reading says so.
+- Clock readings get `CLOCK_SLACK`: `now()` is read microseconds before the transaction can be seen.
+- Infinite keys and NaN never become a position (they would freeze it); they are read every time, as are
+  rows without a key (NULL).
+- Pending positions are independent of each other: dropping one only costs time. So the list is bounded.
+- Ended means ended for ever: virtual ids are not used again while the server runs, and after a restart
+  everything that ran has ended; an old id met again by chance can only hold a position back.
+
+**What it cannot see.** Deletes. Updates that leave the key as it was. Rows that get a key which was not handed
+out by a running transaction of this server in ascending order: imported history, keys made up by clients
+whose clocks differ by more than the slack, a sequence with CACHE > 1 (refused), rows that logical replication
+brings in from elsewhere. Another column or filter than last time: all rows are read again, none is deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from pg_ingest.batch import Everything, Keys, Reading
+from pg_ingest.bookmark import Bookmark, KeyBasedBookmark
+from pg_ingest.config.selection import Replication
+from pg_ingest.decode.types import arrow_schema
+from pg_ingest.errors import BookmarkUnusable, ConfigError
+from pg_ingest.methods.columns import chosen_columns, key_columns
+from pg_ingest.methods.position import settled, sighted, watched
+from pg_ingest.methods.replication_key import followed_key
+from pg_ingest.methods.rows import rows_at_once
+from pg_ingest.postgres.keys import from_key_on
+from pg_ingest.postgres.select import SelectQuery, select_rows
+from pg_ingest.postgres.session import Session
+from pg_ingest.table import Column, Table
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is read, settled before any row is."""
+
+    table: Table
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    followed: Column
+    where: str | None
+
+    def begin(self) -> KeyBasedBookmark:
+        """The bookmark before the first row."""
+        names = tuple(column.name for column in self.columns)
+        kind = self.followed.type.display
+        return KeyBasedBookmark(self.followed.name, kind, None, (), names, self.where, self.key)
+
+    def query(self, position: str | None) -> SelectQuery:
+        """The rows from `position` on."""
+        bounds = () if position is None else (from_key_on(self.followed, position),)
+        return select_rows(self.table, self.columns, where=self.where, bounds=bounds)
+
+
+@contextmanager
+def read(
+    session: Session,
+    replication: Replication,
+    table: Table,
+    bookmark: Bookmark | None,
+    *,
+    reset: bool,
+    window: tuple[str, str] | None,
+) -> Iterator[Reading]:
+    """The rows from the bookmark's position on; all rows without a bookmark or with `reset`.
+
+    Raises BookmarkUnusable, MethodUnavailable, ConfigError for a window, SourceTableChanged,
+    PermissionMissing, QueryRefused.
+    """
+    if window is not None:
+        raise ConfigError(
+            f"{table.id} is read by its key, not in windows",
+            hint="take `method: full_table` for a table with `partition_by`",
+        )
+    plan = _plan(session, replication, table)
+    session.explain(plan.query(None))
+    notes: list[str] = []
+    old = None if reset else _continued(bookmark, plan, notes)
+    since = old or plan.begin()
+    again = old is not None and _reads_more(old, plan, notes)
+
+    sighting = sighted(session, table, plan.followed, plan.where, since)
+    watch = watched(session, since, sighting)
+    start = None if again else since.position
+    with rows_at_once(session, table, plan.query(start)) as rows:
+        settlement = settled(since, sighting, watch, rows.snapshot)
+        new = replace(plan.begin(), position=settlement.position, pending=settlement.pending)
+        yield Reading(
+            schema=arrow_schema(plan.columns),
+            batches=rows.batches,
+            scope=Everything() if old is None else Keys(plan.key),
+            bookmark=new,
+            phase="snapshot" if old is None or again else "incremental",
+            position_from=start or "",
+            position_to=new.position or "",
+            notes=notes + settlement.notes,
+        )
+
+
+def _plan(session: Session, replication: Replication, table: Table) -> _Plan:
+    columns = chosen_columns(session, replication, table)
+    key = key_columns(replication, table, columns)
+    followed = followed_key(session, replication, table, columns)
+    return _Plan(table, columns, key, followed, replication.where)
+
+
+def _continued(bookmark: Bookmark | None, plan: _Plan, notes: list[str]) -> KeyBasedBookmark | None:
+    """The bookmark to go on from, None to begin anew; raise BookmarkUnusable where neither is safe."""
+    if bookmark is None:
+        return None
+    if not isinstance(bookmark, KeyBasedBookmark):
+        notes.append("loaded by another method before: all rows are read once")
+        return None
+    expected = plan.begin()
+    if (bookmark.column, bookmark.type) != (expected.column, expected.type):
+        raise BookmarkUnusable(
+            f"{plan.table.id}: the replication key is another one than before",
+            detail=f"the bookmark follows {bookmark.column} ({bookmark.type}),"
+            f" now it is {expected.column} ({expected.type})",
+            hint=f"`pg-ingest reset {plan.table.id}` reads all rows again and replaces the stored ones",
+        )
+    if bookmark.key != expected.key:
+        raise BookmarkUnusable(
+            f"{plan.table.id}: rows are identified by other columns than before",
+            detail=f"the key was ({', '.join(bookmark.key)}), now it is ({', '.join(expected.key)})",
+            hint=f"`pg-ingest reset {plan.table.id}` reads all rows again and replaces the stored ones",
+        )
+    return bookmark
+
+
+def _reads_more(old: KeyBasedBookmark, plan: _Plan, notes: list[str]) -> bool:
+    """Whether rows below the position must be read again, for what they had not been read for."""
+    new = [column.name for column in plan.columns if column.name not in old.columns]
+    if new:
+        notes.append(f"all rows are read again for the new columns {', '.join(new)}")
+    if old.where != plan.where:
+        notes.append(
+            "all rows are read again for another row filter; rows that no longer pass it stay stored"
+        )
+    return bool(new) or old.where != plan.where

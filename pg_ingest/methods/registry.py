@@ -1,0 +1,56 @@
+"""Which module reads by which method."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from pg_ingest.batch import Reading
+from pg_ingest.bookmark import Bookmark
+from pg_ingest.config.model import Method
+from pg_ingest.config.selection import Replication
+from pg_ingest.errors import MethodUnavailable
+from pg_ingest.methods import full_table, key_based
+from pg_ingest.postgres.session import Session
+from pg_ingest.table import Table
+
+
+class Reader(Protocol):
+    """Finds out what must be stored now."""
+
+    def __call__(
+        self,
+        session: Session,
+        replication: Replication,
+        table: Table,
+        bookmark: Bookmark | None,
+        *,
+        reset: bool,
+        window: tuple[str, str] | None,
+    ) -> AbstractContextManager[Reading]:
+        """A Reading, valid while the block lasts.
+
+        Args:
+            table: as it is now.
+            bookmark: the destination's, None before the first load.
+            reset: forget the bookmark and read everything.
+            window: start and end of one time window (ISO 8601), for tables with `partition_by`.
+        """
+        ...
+
+
+_READERS: dict[Method, Reader] = {
+    Method.FULL_TABLE: full_table.read,
+    Method.KEY_BASED: key_based.read,
+}
+
+
+def reader_for(method: Method) -> Reader:
+    """The reader of a method; raise MethodUnavailable where one table alone cannot be read by it."""
+    try:
+        return _READERS[method]
+    except KeyError:
+        raise MethodUnavailable(
+            f"method {method} does not read single tables",
+            hint=f"use one of {', '.join(sorted(_READERS))}",
+        ) from None

@@ -1,0 +1,50 @@
+"""The rows of a SELECT at one moment, as Batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pg_ingest.batch import Batch
+from pg_ingest.decode.copy_csv import read_copy_csv
+from pg_ingest.errors import SourceBusy
+from pg_ingest.postgres.select import SelectQuery
+from pg_ingest.postgres.session import Session
+from pg_ingest.postgres.snapshot import Snapshot
+from pg_ingest.postgres.storage import files_of
+from pg_ingest.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows that are read lazily, once, and the moment at which they are true."""
+
+    snapshot: Snapshot
+    batches: Iterator[Batch]
+
+
+@contextmanager
+def rows_at_once(session: Session, table: Table, query: SelectQuery) -> Iterator[Rows]:
+    """The rows of `query` in a snapshot taken now; leaving the block early cancels the statement.
+
+    A failure at the source, also one in the middle, comes out of the batches as an error: rows that simply
+    end are rows that the server has said are all. SourceBusy when the table was truncated or rewritten just
+    when the reading began (see `postgres/storage.py`).
+    """
+    files = files_of(session, table)
+    with session.snapshot() as snapshot, session.copy(query) as stream:
+        batches = read_copy_csv(stream, query.columns)
+        yield Rows(snapshot, _of_these_files(session, table, files, batches))
+
+
+def _of_these_files(
+    session: Session, table: Table, files: Mapping[int, int | None], batches: Iterator[Batch]
+) -> Iterator[Batch]:
+    yield from batches
+    if files_of(session, table) != files:
+        raise SourceBusy(
+            f"{table.id} was truncated or rewritten when its reading began",
+            detail="a snapshot from before that sees none of its rows",
+            hint="nothing was stored; it is tried again",
+        )

@@ -1,0 +1,31 @@
+"""Whether a relation's rows were taken away under a snapshot.
+
+TRUNCATE, and an ALTER TABLE that rewrites the table, do not keep old row versions: a snapshot that is older
+than such a change, but whose statement first comes to the table after it, sees an empty table
+(https://www.postgresql.org/docs/current/mvcc-caveats.html). `BEGIN; TRUNCATE; INSERT …; COMMIT`, harmless
+for everyone else, would so look like the loss of all rows. Both give the relation another file. A statement
+that has come to the table holds a lock until its transaction ends, under which no file can change, so
+comparing the files from before the snapshot with those after the statement finds every such case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pg_ingest.postgres.session import Session
+from pg_ingest.table import RelationKind, Table
+
+_FILES = """
+WITH RECURSIVE tree(oid) AS (
+  SELECT %s::oid
+  UNION ALL
+  SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i JOIN tree AS t ON i.inhparent = t.oid WHERE %s
+)
+SELECT oid::int8, pg_catalog.pg_relation_filenode(oid)::int8 FROM tree
+"""
+
+
+def files_of(session: Session, table: Table) -> Mapping[int, int | None]:
+    """The file of the relation, and of each partition, by oid: what they are now, in any transaction."""
+    partitioned = table.kind is RelationKind.PARTITIONED
+    return dict(session.rows(_FILES, [table.oid, partitioned], what=f"looking at {table.id}"))

@@ -1,0 +1,158 @@
+"""One table, one time: describe, read, stage, commit, report.
+
+The order is what keeps both sides whole. Rows go into a stage that nobody sees. The source's snapshot and
+session are closed before the commit, so that a slow destination never holds back the source's vacuum. Then rows
+and bookmark become visible in one transaction of the destination. A failure anywhere leaves the destination as
+it was, and since the bookmark is where it was too, the next run simply does the work again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from pg_ingest.batch import Batch, LoadReport, Reading
+from pg_ingest.config.selection import Replication
+from pg_ingest.destinations.destination import (
+    Destination,
+    LoadReportDraft,
+    Stage,
+    StreamId,
+    Target,
+)
+from pg_ingest.methods.registry import reader_for
+from pg_ingest.postgres.catalog import describe
+from pg_ingest.postgres.session import Server, Session
+from pg_ingest.table import Table
+
+log = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 0.5
+"""Seconds between two calls of `progress` at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a load is: rows and bytes that have come, seconds since it began."""
+
+    rows: int
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """What is asked for; see `replicate`."""
+
+    replication: Replication
+    database: str
+    max_rejected: int
+    reset: bool
+    window: tuple[str, str] | None
+    run_id: str
+    progress: Callable[[Progress], None] | None
+    started_at: float
+
+    @property
+    def stream(self) -> StreamId:
+        table = self.replication.table
+        return StreamId(self.replication.source, self.database, table.schema, table.name)
+
+    def target(self, table: Table) -> Target:
+        schema, name = self.replication.target_for(self.database)
+        return Target(schema, name, self.replication.shared, table.comment)
+
+
+def replicate(
+    server: Server,
+    destination: Destination,
+    replication: Replication,
+    database: str,
+    *,
+    max_rejected: int,
+    reset: bool = False,
+    window: tuple[str, str] | None = None,
+    run_id: str = "",
+    progress: Callable[[Progress], None] | None = None,
+) -> LoadReport:
+    """Bring one table of one database up to date in the destination.
+
+    Args:
+        max_rejected: rows that may be set aside before the load fails.
+        reset: read the whole table and replace the stored rows, whatever the bookmark says.
+        window: start and end (ISO 8601) of the time window to replace, for tables with `partition_by`.
+        run_id: stands in `_pgi.loads`.
+        progress: called at most every PROGRESS_SECONDS while rows come; an error it raises ends the load.
+
+    Raises what the source, the method and the destination raise (`pg_ingest.errors`); the destination is then
+    as it was before.
+    """
+    load = _Load(
+        *(replication, database, max_rejected, reset, window, run_id, progress, time.time())
+    )
+    log.info("reading table=%s method=%s", load.stream, replication.method)
+    with ExitStack() as staging:
+        with server.session(database) as session:
+            begun_at = _wal_position(session)
+            stage, reading, draft = _staged(load, session, destination, staging)
+            lag = _wal_position(session) - begun_at
+        report = stage.commit(reading.scope, reading.bookmark, draft)
+    log.info(
+        "stored table=%s rows=%d bytes=%d inserted=%d updated=%d deleted=%d seconds=%.1f",
+        *(load.stream, report.rows_read, report.bytes_read, report.counts.inserted),
+        *(report.counts.updated, report.counts.deleted, report.duration_s),
+    )
+    return replace(report, lag_bytes=lag)
+
+
+def _staged(
+    load: _Load, session: Session, destination: Destination, staging: ExitStack
+) -> tuple[Stage, Reading, LoadReportDraft]:
+    """All rows in a stage that `staging` holds open; the source's snapshot is over when this returns."""
+    table = describe(session, load.replication.table)
+    bookmark = destination.bookmark(load.stream)
+    read = reader_for(load.replication.method)
+    with read(
+        *(session, load.replication, table, bookmark), reset=load.reset, window=load.window
+    ) as reading:
+        draft = LoadReportDraft(
+            started_at=load.started_at,
+            phase=reading.phase,
+            position_from=reading.position_from,
+            position_to=reading.position_to,
+            run_id=load.run_id,
+            method=load.replication.method,
+        )
+        staged = destination.stage(
+            load.stream,
+            load.target(table),
+            reading.schema,
+            _counted(reading.batches, draft, load),
+            max_rejected=load.max_rejected,
+        )
+        stage = staging.enter_context(staged)
+        draft.notes = tuple(reading.notes)
+    return stage, reading, draft
+
+
+def _counted(batches: Iterator[Batch], draft: LoadReportDraft, load: _Load) -> Iterator[Batch]:
+    """The same batches, counted in `draft` and shown to `progress`."""
+    due = 0.0
+    for batch in batches:
+        rejected = 0 if batch.rejected is None else batch.rejected.num_rows
+        draft.rows_read += batch.rows.num_rows + rejected
+        draft.bytes_read += batch.size
+        seconds = time.time() - load.started_at
+        if load.progress is not None and seconds >= due:
+            due = seconds + PROGRESS_SECONDS
+            load.progress(Progress(draft.rows_read, draft.bytes_read, seconds))
+        yield batch
+
+
+def _wal_position(session: Session) -> int:
+    """How far the server has written (a standby: replayed) its log now."""
+    with session.snapshot() as snapshot:
+        return snapshot.lsn

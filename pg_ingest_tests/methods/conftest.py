@@ -1,0 +1,109 @@
+"""A source database, a DuckDB file, and a table that is replicated from one to the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from pg_ingest.batch import LoadReport
+from pg_ingest.bookmark import Bookmark, KeyBasedBookmark
+from pg_ingest.config.model import Limits, Method, SourceConfig
+from pg_ingest.config.selection import Replication
+from pg_ingest.destinations.destination import StreamId
+from pg_ingest.destinations.duckdb import DuckDbDestination
+from pg_ingest.postgres.session import Server
+from pg_ingest.replicate import replicate
+from pg_ingest.table import TableId
+from pg_ingest_tests.conftest import Database
+
+
+@dataclass
+class Pair:
+    """A source database beside a destination file; `sync` replicates a table of schema public."""
+
+    database: Database
+    path: Path
+
+    def server(self, user: str = "", **limits: Any) -> Server:
+        config = SourceConfig(
+            host=self.database.host,
+            port=self.database.port,
+            user=user or self.database.user,
+            databases=(self.database.name,),
+            limits=Limits(**limits),
+        )
+        return Server("shop", config)
+
+    @property
+    def destination(self) -> DuckDbDestination:
+        return DuckDbDestination(self.path)
+
+    def sync(self, replication: Replication, *, user: str = "", **options: Any) -> LoadReport:
+        options = {"max_rejected": 0, **options}
+        return replicate(
+            self.server(user), self.destination, replication, self.database.name, **options
+        )
+
+    def bookmark(self, replication: Replication) -> Bookmark | None:
+        table = replication.table
+        stream = StreamId("shop", self.database.name, table.schema, table.name)
+        return self.destination.bookmark(stream)
+
+    def position(self, replication: Replication) -> str | None:
+        bookmark = self.bookmark(replication)
+        assert isinstance(bookmark, KeyBasedBookmark)
+        return bookmark.position
+
+    def stored(self, replication: Replication, columns: str = "") -> list[tuple[Any, ...]]:
+        """Rows in the destination, as texts, in order."""
+        name = f'"shop"."{replication.target_table}"'
+        with closing(duckdb.connect(str(self.path), read_only=True)) as connection:
+            if not columns:
+                found = connection.execute(f"describe {name}").fetchall()
+                columns = ", ".join(
+                    f'"{row[0]}"::varchar' for row in found if not row[0].startswith("_pgi_")
+                )
+            return sorted(connection.execute(f"select {columns} from {name}").fetchall(), key=repr)
+
+    def source(self, query: str) -> list[tuple[Any, ...]]:
+        """Rows of the source, as texts, in order."""
+        with self.database.connect(options="-c timezone=UTC") as connection:
+            names = [
+                column.name
+                for column in connection.execute(f"select * from ({query}) q limit 0").description
+                or ()
+            ]
+            texts = ", ".join(f'"{name}"::text' for name in names)
+            return sorted(
+                connection.execute(f"select {texts} from ({query}) q").fetchall(), key=repr
+            )
+
+
+@pytest.fixture
+def pair(database: Database, tmp_path: Path) -> Iterator[Pair]:
+    yield Pair(database, tmp_path / "warehouse.duckdb")
+
+
+def full(table: str, **settings: Any) -> Replication:
+    return _replication(table, Method.FULL_TABLE, settings)
+
+
+def keyed(table: str, replication_key: str, **settings: Any) -> Replication:
+    return _replication(table, Method.KEY_BASED, {"replication_key": replication_key, **settings})
+
+
+def _replication(table: str, method: Method, settings: dict[str, Any]) -> Replication:
+    return Replication(
+        source="shop",
+        table=TableId("public", table),
+        method=method,
+        target_schema="shop",
+        target_table=table,
+        **settings,
+    )
