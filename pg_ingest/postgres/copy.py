@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import selectors
 import time
+from enum import StrEnum
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,7 +21,6 @@ from psycopg import pq, sql
 
 from pg_ingest.errors import SourceUnreachable
 from pg_ingest.postgres.faults import Subject, fault_of, translated
-from pg_ingest.table import TableId
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +28,15 @@ _DRAIN_SECONDS = 10.0
 """How long a cancelled statement may take to end before the connection is closed instead."""
 
 
+class CopyFormat(StrEnum):
+    """COPY's FORMAT."""
+
+    CSV = "csv"
+    BINARY = "binary"
+
+
 class CopyStream:
-    """A binary reader of `COPY (SELECT …) TO STDOUT (FORMAT csv)`; use it as a context manager.
+    """A binary reader of `COPY (SELECT …) TO STDOUT (FORMAT …)`; use it as a context manager.
 
     Leaving it before the end cancels the statement at the server and leaves the connection usable; where
     that fails in a few seconds, the connection is closed. Either way it returns.
@@ -42,23 +49,25 @@ class CopyStream:
         self,
         connection: psycopg.Connection[Any],
         statement: sql.Composable,
-        table: TableId,
+        subject: Subject,
         *,
         silence: float,
+        form: CopyFormat = CopyFormat.CSV,
     ) -> None:
         """`silence`: seconds without a byte after which the server is taken to be gone."""
         self.bytes_read = 0
         self.closed = False
         self._connection = connection
         self._pgconn = connection.pgconn
-        self._subject = Subject(f"reading {table}", table, connection.info.user)
+        self._subject = subject
         self._silence = silence
         self._pending = bytearray()
         self._ended = False
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._pgconn.socket, selectors.EVENT_READ)
         try:
-            self._start(sql.SQL("COPY (\n{}\n) TO STDOUT (FORMAT csv)").format(statement))
+            rows = sql.SQL("COPY (\n{}\n) TO STDOUT (FORMAT {})")
+            self._start(rows.format(statement, sql.SQL(form.value)))
         except BaseException:
             self.close()
             raise
@@ -94,6 +103,30 @@ class CopyStream:
         block = bytes(memoryview(pending)[:wanted])
         del pending[:wanted]
         return block
+
+    def rows(self, size: int) -> tuple[bytearray, list[int]]:
+        """At least `size` bytes of whole rows unless the end comes first, and each row's length.
+
+        With the binary format the file's header is part of the first row, and its trailer is one.
+        Not to be mixed with `read`. Raises as `read` does.
+        """
+        rows = bytearray()
+        lengths: list[int] = []
+        if self._ended:
+            return rows, lengths
+        with self._faults():
+            while len(rows) < size:
+                length, row = self._pgconn.get_copy_data(1)
+                if length > 0:
+                    rows += row
+                    lengths.append(length)
+                elif length == 0:
+                    self._wait(self._silence)
+                else:
+                    self._finish()
+                    break
+        self.bytes_read += len(rows)
+        return rows, lengths
 
     def close(self) -> None:
         """Cancel the statement if it still runs, and wait until the connection is free."""

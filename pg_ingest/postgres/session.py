@@ -1,7 +1,7 @@
 """One source server, and the sessions with it.
 
-A session reads and never writes: it is read-only at the server, holds at most one transaction, and every
-failure comes out as one of `pg_ingest.errors`.
+A session is read-only at the server, holds at most one transaction, and every failure comes out as one of
+`pg_ingest.errors`. The single exception is `change`, for our own publication.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from psycopg import pq, sql
 from pg_ingest.config.model import Limits, SourceConfig
 from pg_ingest.errors import PassingFault
 from pg_ingest.postgres.connect import open_connection, settings, settings_query, version_note
-from pg_ingest.postgres.copy import CopyStream
-from pg_ingest.postgres.faults import translated
+from pg_ingest.postgres.copy import CopyFormat, CopyStream
+from pg_ingest.postgres.faults import Subject, translated
 from pg_ingest.postgres.select import SelectQuery
 from pg_ingest.postgres.snapshot import Snapshot, snapshot_query
 
@@ -158,16 +158,45 @@ class Session:
 
         A text that is quoted and empty is the empty string, an unquoted nothing is NULL.
         """
-        with translated(f"reading {query.table}", table=query.table, role=self.role):
+        subject = Subject(f"reading {query.table}", query.table, self.role)
+        with self._long_copy(query.statement, subject, CopyFormat.CSV) as stream:
+            yield stream
+
+    @contextmanager
+    def copy_binary(self, statement: sql.Composable, what: str) -> Iterator[CopyStream]:
+        """The rows of a SELECT in COPY's binary format; else as `copy`. Read it with `rows`."""
+        with self._long_copy(statement, Subject(what, None, self.role), CopyFormat.BINARY) as rows:
+            yield rows
+
+    def change(self, statements: Sequence[sql.Composable], *, what: str) -> None:
+        """Run these in one transaction that may write: the only way this package changes a source.
+
+        All or nothing. Raises PermissionMissing and whatever else `faults` makes of a refusal.
+        """
+        with translated(f"{what} in database {self.database}", role=self.role):
+            self._connection.execute("BEGIN READ WRITE")
+            try:
+                for statement in statements:
+                    self._connection.execute(statement.as_bytes(self._connection))
+                self._connection.execute("COMMIT")
+            finally:
+                if self._connection.pgconn.transaction_status != pq.TransactionStatus.IDLE:
+                    self._roll_back()
+
+    @contextmanager
+    def _long_copy(
+        self, statement: sql.Composable, subject: Subject, form: CopyFormat
+    ) -> Iterator[CopyStream]:
+        with translated(subject.what, table=subject.table, role=self.role):
             self._set_timeout(self.limits.statement_timeout)
         silence = self.limits.statement_timeout + _SILENCE_SECONDS
-        stream = CopyStream(self._connection, query.statement, query.table, silence=silence)
+        stream = CopyStream(self._connection, statement, subject, silence=silence, form=form)
         try:
             with stream:
                 yield stream
         finally:
             if self._usable():
-                with translated(f"after reading {query.table}", role=self.role):
+                with translated(f"after {subject.what}", role=self.role):
                     self._set_timeout(self.limits.query_timeout)
 
     def explain(self, query: SelectQuery) -> Estimate:
