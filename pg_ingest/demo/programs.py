@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from pg_ingest.errors import PersonMustAct
 
@@ -49,6 +50,16 @@ class Programs:
                 command, env=self._environment(), stdout=file, stderr=subprocess.PIPE
             )
         _check(command, done.returncode, done.stderr)
+
+    def feed(self, statement: str, rows: IO[bytes]) -> None:
+        """Run `COPY … FROM STDIN` with the bytes of an open file or pipe."""
+        command = self._psql("-c", statement)
+        done = subprocess.run(command, env=self._environment(), stdin=rows, capture_output=True)
+        _check(command, done.returncode, done.stderr)
+
+    def psql_command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
+        """The command and the environment `psql` would be run with."""
+        return self._psql(*arguments), self._environment()
 
     def pgbench(self, *arguments: str) -> str:
         """Run `pgbench` to its end and return what it printed; raise PersonMustAct when it fails."""

@@ -1,0 +1,145 @@
+"""`pg-ingest demo`: see it work, or with `--once` have it proved."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from rich.console import Console
+
+from pg_ingest.demo import signals
+from pg_ingest.demo.children import pg_ingest, user_interface
+from pg_ingest.demo.cluster import free_port, is_free
+from pg_ingest.demo.compare import compare
+from pg_ingest.demo.report import Verdict, print_verdicts, read_loads
+from pg_ingest.demo.scene import Scene, scene
+from pg_ingest.demo.shop import SHOP, SOURCE, Size
+
+ROWS = 1_000_000
+"""Of the largest table, `sales.order_items`."""
+
+_USUAL_PORT = 3000
+_CHANGES = 1500  # transactions between the two syncs of `--once`
+
+
+def main(*, once: bool, port: int | None = None, rows: int = ROWS, keep: Path | None = None) -> int:
+    """Run the demo until Ctrl-C, or once; the exit code.
+
+    Args:
+        once: sync, change data, sync again, compare every table; 0 only when all are equal.
+        port: of the user interface; None: 3000, or a free one.
+        rows: of the largest table.
+        keep: a work folder that stays; None: a temporary one.
+
+    Raises:
+        PgIngestError: the embedded server, a command of the shop or the user interface fails.
+    """
+    console = _console()
+    with signals.stop_once():
+        try:
+            with _set_up(console, rows, keep) as stage:
+                return _once(console, stage) if once else _live(console, stage, port)
+        except KeyboardInterrupt:
+            console.print("Stopped: nothing is left running.")
+            return 130 if once else 0
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=130)
+
+
+@contextmanager
+def _set_up(console: Console, rows: int, keep: Path | None) -> Iterator[Scene]:
+    size = Size(rows)
+    started = time.perf_counter()
+    console.print(
+        f"Starting an embedded PostgreSQL and filling a shop of {size.rows:,} order items …"
+    )
+    with scene(size, keep) as stage:
+        console.print(f"… filled in {time.perf_counter() - started:.1f} s. Folder: {stage.folder}")
+        try:
+            yield stage
+        finally:
+            signals.ignore()
+
+
+def _once(console: Console, stage: Scene) -> int:
+    with stage.workload.late_order():
+        stage.workload.run(_CHANGES // 5)
+        console.rule("first sync, while an order stays uncommitted")
+        if code := _sync(stage):
+            return code
+    stage.workload.run(_CHANGES)
+    console.rule("second sync, after inserts, updates, deletes and the late commit")
+    if code := _sync(stage):
+        return code
+    console.rule("comparing source and destination row by row")
+    verdicts = _compare(stage)
+    print_verdicts(console, verdicts)
+    unequal = [verdict for verdict in verdicts if not verdict.found.equal]
+    rows = sum(verdict.found.rows for verdict in verdicts)
+    if unequal:
+        console.print(f"[red]{len(unequal)} of {len(verdicts)} tables differ.[/]")
+        return 1
+    console.print(f"[green]All {len(verdicts)} tables are equal: {rows:,} rows.[/]")
+    return 0
+
+
+def _sync(stage: Scene) -> int:
+    return pg_ingest("sync", environment=stage.environment(), folder=stage.folder)
+
+
+def _compare(stage: Scene) -> list[Verdict]:
+    loads = read_loads(stage.warehouse)
+    return [
+        Verdict(
+            shown,
+            loads[shown.table],
+            compare(stage.programs, shown.table, stage.warehouse, stage.target(shown.table)),
+        )
+        for shown in SHOP
+    ]
+
+
+def _live(console: Console, stage: Scene, port: int | None) -> int:
+    environment = stage.environment()
+    pg_ingest("discover", environment=environment, folder=stage.folder)
+    if port is None:
+        port = _USUAL_PORT if is_free(_USUAL_PORT) else free_port()
+    console.print("Opening Dagster's user interface …")
+    with (
+        stage.workload.in_background(stage.folder / "workload.log") as workload,
+        user_interface(port, environment, stage.folder) as interface,
+    ):
+        console.print(_guide(stage, port))
+        while interface.poll() is None:
+            if workload.poll() is not None:
+                console.print(f"[red]The workload ended: see {stage.folder}/workload.log[/]")
+                return 1
+            with suppress(subprocess.TimeoutExpired):
+                interface.wait(1)
+    console.print(f"[red]The user interface ended: see {stage.folder}/dagster.log[/]")
+    return 1
+
+
+def _guide(stage: Scene, port: int) -> str:
+    url = f"http://127.0.0.1:{port}"
+    psql = stage.programs.binaries / "psql"
+    at = f"-h {stage.programs.host} -p {stage.programs.port} -U {stage.programs.user}"
+    return f"""
+[bold]{url}[/]
+  {url}/runs                 a run of sync_{SOURCE} begins every minute
+  {url}/asset-groups         every table is an asset, its partition is the database
+  {url}/assets/{SOURCE}/sales/orders   rows, seconds, positions of each load
+
+The shop is busy: orders, changed prices, lost customers, transactions that commit late, and pgbench.
+  source       {psql} {at} {stage.programs.database}
+  destination  duckdb -readonly {stage.warehouse}
+  config       {stage.config}
+
+Ctrl-C stops everything.
+"""
