@@ -99,17 +99,9 @@ def fault_of(state: str, primary: str, subject: Subject, *, origin: str = "") ->
 def _blames_text(state: str, primary: str, subject: Subject) -> bool:
     if state == "42P01":
         return f'"{subject.table}"' not in primary
-    return state != "42501" and state[:2] not in (
-        "08",
-        "25",
-        "28",
-        "3D",
-        "40",
-        "53",
-        "55",
-        "57",
-        "58",
-    )
+    if state == "08P01":
+        return True  # a `$1` in the text, for which we send no value
+    return state != "42501" and state[:2] not in _NEVER_THE_TEXT
 
 
 def _permission(primary: str, detail: str, subject: Subject, origin: str) -> PermissionMissing:
@@ -212,3 +204,6 @@ _QUOTES_NO_ROW = frozenset(
     ("08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58")
 )
 """Classes whose primary messages speak of names, rights and resources, never of values."""
+
+_NEVER_THE_TEXT = frozenset(("08", "25", "28", "3D", "40", "53", "55", "57", "58"))
+"""Classes that no wording of a row filter brings about."""
