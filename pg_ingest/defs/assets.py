@@ -9,10 +9,10 @@ import dagster as dg
 from pg_ingest.config.selection import Replication
 from pg_ingest.defs.faults import ClosedDoors
 from pg_ingest.defs.loading import SyncConfig, TableLoader
-from pg_ingest.defs.metadata import table_schema
+from pg_ingest.defs.metadata import selected_columns, table_schema
 from pg_ingest.defs.partitions import with_windows
 from pg_ingest.defs.route import Route
-from pg_ingest.table import Column, Table
+from pg_ingest.table import Table
 
 METHOD_TAG = "pg_ingest/method"
 SOURCE_TAG = "pg_ingest/source"
@@ -99,16 +99,6 @@ def _schema_metadata(replication: Replication, table: Table | None) -> dict[str,
     if table is None:
         return {}
     return {"dagster/column_schema": table_schema(table, selected_columns(replication, table))}
-
-
-def selected_columns(replication: Replication, table: Table) -> list[Column]:
-    """The columns of `table` that the configuration takes, in the table's order."""
-    return [
-        column
-        for column in table.columns
-        if (replication.columns is None or column.name in replication.columns)
-        and column.name not in replication.exclude_columns
-    ]
 
 
 def describe(route: Route, replication: Replication, table: Table | None) -> str:

@@ -5,13 +5,19 @@ code location must be reloaded because tables came or went. On by default where 
 leaves something to be discovered (a pattern, `select_all`), off where it names everything.
 """
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
+from pg_ingest.catalog_file import save_catalog
 from pg_ingest.config.model import SourceConfig, is_pattern
 from pg_ingest.config.selection import Selection, select
 from pg_ingest.defs.partitions import dynamic_name
 from pg_ingest.defs.route import Route
 from pg_ingest.errors import PgIngestError
+
+if TYPE_CHECKING:
+    from pg_ingest.rediscover import Sight
 
 INTERVAL_SECONDS = 600
 
@@ -52,19 +58,26 @@ def discovery_sensor(route: Route, selection: Selection) -> dg.SensorDefinition:
 
 
 def refresh(route: Route) -> tuple[Selection, list[str]]:
-    """Discover, save, and select again; also what failed, one line per database."""
-    from pg_ingest.catalog_file import save_catalog
-    from pg_ingest.postgres.discovery import discover
+    """Discover, select again and save; also what failed, one line per database.
 
-    failed: list[str] = []
+    A catalogue that the configuration no longer fits is not saved: the code location goes on with the
+    one it has, and the ConfigError says what changed.
+    """
+    sight = look_and_save(route)
+    selection = select(route.config, route.source, sight.catalog)
+    failed = [f"database {name}: {error}" for name, error in sorted(sight.failures.items())]
+    return selection, [route.redact(line) for line in failed]
 
-    def told(database: str, error: PgIngestError) -> None:
-        failed.append(route.redact(f"database {database}: {error}"))
 
-    catalog = discover(route.server, route.settings.databases, on_failure=told)
-    if catalog.databases:
-        save_catalog(route.config.state_dir, catalog)
-    return select(route.config, route.source, catalog), failed
+def look_and_save(route: Route) -> "Sight":
+    """Discover, and save what was seen once the configuration is known to fit it."""
+    from pg_ingest.rediscover import rediscover
+
+    sight = rediscover(route.server, route.config)
+    select(route.config, route.source, sight.catalog)
+    if not sight.empty:
+        save_catalog(route.config.state_dir, sight.catalog)
+    return sight
 
 
 def changes(loaded: frozenset[tuple[str, str, str]], found: Selection) -> str:

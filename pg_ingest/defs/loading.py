@@ -8,12 +8,13 @@ import dagster as dg
 from pg_ingest.batch import LoadReport
 from pg_ingest.config.selection import Replication
 from pg_ingest.defs.faults import ClosedDoors, told_to_dagster
-from pg_ingest.defs.metadata import Metadata, load_metadata, loaded_schema
+from pg_ingest.defs.metadata import Metadata, load_metadata, selected_columns, table_schema
 from pg_ingest.defs.partitions import Load, loads_of
 from pg_ingest.defs.processes import mark_run
-from pg_ingest.defs.progress import Reporter, TableProgress
+from pg_ingest.defs.progress import Reporter, TableProgress, announce
 from pg_ingest.defs.route import Route
 from pg_ingest.errors import PgIngestError, SourceTableChanged
+from pg_ingest.table import Table
 
 if TYPE_CHECKING:
     from pg_ingest.replicate import Progress
@@ -55,6 +56,7 @@ class TableLoader:
         mark_run(context)
         seen: Metadata | None = None
         for load in loads_of(self.partitions, context.partition_keys):
+            announce(TableProgress(self.replication.asset_key, load.database))
             with told_to_dagster(context, self.route):
                 report = self._load(context, load, reset=config.reset)
             if report is None:
@@ -132,9 +134,10 @@ class TableLoader:
             f"seconds={report.duration_s:.2f}"
         )
         metadata = load_metadata(report, ".".join(self.replication.target_for(load.database)))
-        schema = loaded_schema(report)
-        if schema is not None:
-            metadata["dagster/column_schema"] = schema
+        table = report.extra.get("table")
+        if isinstance(table, Table):
+            columns = selected_columns(self.replication, table)
+            metadata["dagster/column_schema"] = table_schema(table, columns)
         if load.window is not None:
             metadata["pg_ingest/window"] = " … ".join(load.window)
         if len(load.keys) == 1 and load.window is None:

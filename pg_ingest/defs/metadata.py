@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from pg_ingest.batch import LoadReport
+from pg_ingest.config.selection import Replication
 from pg_ingest.table import Column, Table
 
 Metadata = dict[str, Any]
@@ -28,11 +29,14 @@ def table_schema(table: Table, columns: Sequence[Column] | None = None) -> dg.Ta
     )
 
 
-def loaded_schema(report: LoadReport) -> dg.TableSchema | None:
-    """The schema as the load itself found it, None when the report does not carry it."""
-    table = report.extra.get("table")
-    columns = report.extra.get("columns")
-    return table_schema(table, columns) if isinstance(table, Table) else None
+def selected_columns(replication: Replication, table: Table) -> list[Column]:
+    """The columns of `table` that the configuration takes, in the table's order."""
+    return [
+        column
+        for column in table.columns
+        if (replication.columns is None or column.name in replication.columns)
+        and column.name not in replication.exclude_columns
+    ]
 
 
 def _constraints(table: Table, column: Column) -> dg.TableColumnConstraints:

@@ -16,9 +16,9 @@ class TableProgress:
 
     asset: tuple[str, ...]
     database: str
-    rows: int
-    bytes: int
-    seconds: float
+    rows: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
 
     @property
     def megabytes_per_second(self) -> float:
@@ -37,6 +37,13 @@ listener: ContextVar[Listener | None] = ContextVar("pg_ingest_progress", default
 """Set by the command line around a run in its own process; None elsewhere."""
 
 
+def announce(progress: TableProgress) -> None:
+    """Tell the listener, if there is one; a load that begins says so with zeros."""
+    hear = listener.get()
+    if hear is not None:
+        hear(progress)
+
+
 class Reporter:
     """Passes each step on to the listener, and one in LOG_SECONDS to the log."""
 
@@ -45,9 +52,7 @@ class Reporter:
         self._next = LOG_SECONDS
 
     def __call__(self, progress: TableProgress) -> None:
-        hear = listener.get()
-        if hear is not None:
-            hear(progress)
+        announce(progress)
         if progress.seconds >= self._next:
             self._next = progress.seconds + LOG_SECONDS
             self._log(str(progress))

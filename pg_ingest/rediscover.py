@@ -1,0 +1,44 @@
+"""Look at a source again without forgetting what could not be seen this time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pg_ingest.catalog_file import load_catalog
+from pg_ingest.config.model import IngestConfig
+from pg_ingest.errors import ConfigError, PgIngestError
+from pg_ingest.postgres.discovery import discover
+from pg_ingest.postgres.session import Server
+from pg_ingest.table import SourceCatalog
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What was seen: a catalogue to save, and the databases that failed.
+
+    The catalogue still has the earlier description of a database that failed, so that one database
+    which is down does not make its tables vanish.
+    """
+
+    catalog: SourceCatalog
+    failures: dict[str, PgIngestError]
+
+    @property
+    def empty(self) -> bool:
+        """Nothing was seen, now or before."""
+        return not self.catalog.databases
+
+
+def rediscover(server: Server, config: IngestConfig) -> Sight:
+    """Discover one source; raise only what stops the list of databases from being read."""
+    failures: dict[str, PgIngestError] = {}
+    catalog = discover(
+        server, config.sources[server.source].databases, on_failure=failures.__setitem__
+    )
+    try:
+        earlier = load_catalog(config.state_dir, server.source)
+    except ConfigError:
+        earlier = None
+    kept = [d for d in (earlier.databases if earlier else ()) if d.database in failures]
+    databases = sorted([*catalog.databases, *kept], key=lambda found: found.database)
+    return Sight(replace(catalog, databases=tuple(databases)), failures)
