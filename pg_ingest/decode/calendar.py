@@ -104,31 +104,39 @@ def _cast_plain(texts: pa.Array, arrow: pa.DataType) -> tuple[npt.NDArray[Any], 
 
 def _parse_dates(texts: pa.Array) -> tuple[_Integers, pa.Array]:
     fields = pc.extract_regex(texts, f"^{_DATE}{_ERA}$")
-    return _days(fields), _reasons(pc.is_null(fields), "not a date")
+    days, real = _days(fields)
+    return days, _reasons(~real, "not a date")
 
 
 def _parse_timestamps(texts: pa.Array) -> tuple[_Integers, pa.Array]:
     fields = pc.extract_regex(texts, rf"^{_DATE} {_TIME}(?:\+00)?{_ERA}$")
-    days, moment = _days(fields), _time_of_day(fields)
+    (days, real), moment = _days(fields), _time_of_day(fields)
     beyond = (days > _LAST_DAY) | ((days == _LAST_DAY) & (moment >= _LAST_MOMENT))
     reasons = pc.coalesce(
-        _reasons(pc.is_null(fields), "not a timestamp"),
-        _reasons(pa.array(beyond), "later than 294247-01-10, where 64 bits of microseconds end"),
+        _reasons(~real | (moment >= _DAY), "not a timestamp"),
+        _reasons(beyond, "later than 294247-01-10, where 64 bits of microseconds end"),
     )
     return np.where(beyond, 0, days) * _DAY + moment, reasons
 
 
-def _days(fields: pa.StructArray) -> _Integers:
-    """Days since 1970-01-01 of the fields year, month, day and era."""
+def _days(fields: pa.StructArray) -> tuple[_Integers, _Mask]:
+    """Days since 1970-01-01 of the fields year, month, day and era; whether there is such a day."""
     year, month, day = (_number(fields, name) for name in ("year", "month", "day"))
     before_christ = _mask(pc.equal(fields.field("era"), " BC"))
-    year = np.where(before_christ, 1 - year, year) - (month <= 2)
+    year = np.where(before_christ, 1 - year, year)
+    real = (month >= 1) & (month <= 12) & (day >= 1) & (day <= _month_length(year, month))
+    year = year - (month <= 2)
     century4 = year // 400
     year_of_era = year - century4 * 400
     day_of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
     day_of_era = year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year
-    days: _Integers = century4 * 146_097 + day_of_era - 719_468
-    return days
+    return century4 * 146_097 + day_of_era - 719_468, real
+
+
+def _month_length(year: _Integers, month: _Integers) -> _Integers:
+    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
+    lengths: _Integers = 30 + ((month + month // 8) % 2) - (month == 2) * (2 - leap)
+    return lengths
 
 
 def _time_of_day(fields: pa.StructArray) -> _Integers:
@@ -148,8 +156,8 @@ def _number(fields: pa.StructArray, name: str) -> _Integers:
     return result
 
 
-def _reasons(wrong: pa.BooleanArray, reason: str) -> pa.Array:
-    return pc.if_else(wrong, pa.scalar(reason), pa.scalar(None, pa.string()))
+def _reasons(wrong: _Mask, reason: str) -> pa.Array:
+    return pc.if_else(pa.array(wrong), pa.scalar(reason), pa.scalar(None, pa.string()))
 
 
 def _mask(flags: pa.BooleanArray) -> _Mask:

@@ -62,7 +62,7 @@ RULES: Mapping[str, Rule] = {
 
 # fmt: off
 PLAIN_TEXT = frozenset({
-    "text", "varchar", "bpchar", "char", "name", "xml", "cstring", "unknown", "refcursor", "jsonpath",
+    "text", "varchar", "bpchar", "char", "name", "xml", "refcursor", "jsonpath",
     "timetz", "interval", "money", "bit", "varbit", "inet", "cidr", "macaddr", "macaddr8", "pg_lsn", "tid",
     "tsvector", "tsquery", "gtsvector", "point", "line", "lseg", "box", "path", "polygon", "circle",
     "aclitem", "int2vector", "oidvector", "txid_snapshot", "pg_snapshot",
@@ -71,7 +71,10 @@ PLAIN_TEXT = frozenset({
     "pg_node_tree", "pg_ndistinct", "pg_dependencies", "pg_mcv_list",
     "pg_brin_bloom_summary", "pg_brin_minmax_multi_summary",
 })
-"""Types of `pg_catalog` that stay text on purpose, as opposed to types this table does not know."""
+"""Types of `pg_catalog` that stay text on purpose, as opposed to types this table does not know.
+
+`int2vector` and `oidvector` count as arrays in `pg_type` but print as `1 2 3`.
+"""
 # fmt: on
 
 ARRAY = Rule(pa.string(), logical="json")
@@ -93,9 +96,12 @@ def numeric_precision(modifier: int) -> tuple[int, int] | None:
 
 def rule_for(pg_type: PgType) -> Rule:
     """The rule of a type; text for all that this table does not know."""
-    if pg_type.kind is TypeKind.ARRAY:
+    built_in = pg_type.schema == "pg_catalog"
+    if built_in and pg_type.name in PLAIN_TEXT:
+        return TEXT
+    if pg_type.kind is TypeKind.ARRAY and pg_type.element is not None:
         return ARRAY
-    if pg_type.kind is not TypeKind.BASE or pg_type.schema != "pg_catalog":
+    if pg_type.kind is not TypeKind.BASE or not built_in:
         return TEXT
     if pg_type.name == "numeric" and (bounds := numeric_precision(pg_type.modifier)):
         precision, scale = bounds

@@ -28,8 +28,8 @@ from pg_ingest.decode.numeric import (
     decode_floats,
     decode_integers,
 )
-from pg_ingest.decode.types import arrow_schema, rule_for
-from pg_ingest.table import Column, TypeKind
+from pg_ingest.decode.types import ARRAY, arrow_schema, rule_for
+from pg_ingest.table import Column
 
 
 def decode_column(texts: pa.Array, column: Column) -> Decoded:
@@ -46,9 +46,10 @@ def decode_column(texts: pa.Array, column: Column) -> Decoded:
 
 
 def _decode(texts: pa.StringArray, column: Column) -> Decoded:
-    pg_type, arrow = column.type, rule_for(column.type).arrow
-    if pg_type.kind is TypeKind.ARRAY and pg_type.element is not None:
-        return decode_arrays(texts, pg_type.element)
+    rule, element = rule_for(column.type), column.type.element
+    if rule is ARRAY and element is not None:
+        return decode_arrays(texts, element)
+    arrow = rule.arrow
     if pa.types.is_string(arrow):
         return Decoded(texts)
     if pa.types.is_boolean(arrow):
@@ -67,7 +68,7 @@ def _decode(texts: pa.StringArray, column: Column) -> Decoded:
         return decode_times(texts)
     if pa.types.is_binary(arrow):
         return decode_binary(texts)
-    raise AssertionError(f"no decoder for {arrow}, the Arrow type of {pg_type.display}")
+    raise AssertionError(f"no decoder for {arrow}, the Arrow type of {column.type.display}")
 
 
 def decode_batch(texts: Sequence[pa.Array], columns: Sequence[Column], size: int) -> Batch:
