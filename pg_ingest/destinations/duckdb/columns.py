@@ -112,17 +112,23 @@ def exactly(alias: Sql, name: str, duckdb_type: str) -> tuple[Sql, ...]:
     return (column,)
 
 
-def fingerprint(alias: Sql, columns: Sequence[tuple[str, str]]) -> Sql:
-    """An aggregate that is the same for two sets of rows that are equal as multisets.
-
-    The sum of the rows' 64-bit hashes does not depend on their order and counts duplicates; two
-    different sets meet in it with a probability of about 5e-20.
+def row_hash(alias: Sql, columns: Sequence[tuple[str, str]]) -> Sql:
+    """A 64-bit hash of a row; equal for rows that are the same.
 
     Args:
         columns: names and DuckDB types.
     """
     parts = [part for name, kind in columns for part in exactly(alias, name, kind)]
-    return sql("sum(hash({parts}))", parts=joined(parts))
+    return sql("hash({parts})", parts=joined(parts))
+
+
+def fingerprint(alias: Sql, columns: Sequence[tuple[str, str]]) -> Sql:
+    """An aggregate that is the same for two sets of rows that are equal as multisets.
+
+    The sum of the rows' hashes does not depend on their order and counts duplicates; two different
+    sets meet in it with a probability of about 5e-20.
+    """
+    return sql("sum({hash})", hash=row_hash(alias, columns))
 
 
 def timestamp(iso: str) -> Sql:

@@ -60,10 +60,14 @@ class Intake:
         self._rejected.append(batch.rejected)
         self._rejected_rows += batch.rejected.num_rows
         if self._rejected_rows > self._max_rejected:
-            reasons = sorted(set(self.rejected.column("reason").to_pylist()))
+            named = self.rejected.group_by(["column", "reason"]).aggregate([([], "count_all")])
+            reasons = [
+                f"{row['column']}: {row['reason']} ({row['count_all']} times)"
+                for row in named.slice(0, 5).to_pylist()
+            ]
             raise TooManyRejected(
                 f"{self._target}: {self._rejected_rows} rows cannot be stored,"
                 f" more than limits.max_rejected ({self._max_rejected})",
-                detail="; ".join(reasons[:5]),
+                detail="; ".join(reasons),
                 hint="exclude the column, or raise limits.max_rejected: the rows then go to _pgi.rejected",
             )

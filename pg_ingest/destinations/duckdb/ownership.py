@@ -25,6 +25,7 @@ class Owned:
 
     Attributes:
         exists: the target is there.
+        shared: its rows carry their database, because it is shared or was once.
         owners: the streams whose rows are in it.
         before: where the stream's rows went until now, None before its first load.
     """
@@ -32,6 +33,7 @@ class Owned:
     stream: StreamId
     target: Target
     exists: bool
+    shared: bool
     owners: tuple[StreamId, ...]
     before: Target | None
 
@@ -59,7 +61,14 @@ def claim(connection: duckdb.DuckDBPyConnection, stream: StreamId, target: Targe
             hint="give one of them another place with `naming`; if that stream is no longer replicated,"
             " drop the table and delete its row in _pgi.bookmarks",
         )
-    return Owned(stream, target, table is not None, tuple(owners), ledger.place(connection, stream))
+    return Owned(
+        stream=stream,
+        target=target,
+        exists=table is not None,
+        shared=target.shared or (table is not None and table.has(DATABASE)),
+        owners=tuple(owners),
+        before=ledger.place(connection, stream),
+    )
 
 
 def settle(connection: duckdb.DuckDBPyConnection, owned: Owned, scope: Scope) -> tuple[str, ...]:
@@ -79,7 +88,7 @@ def settle(connection: duckdb.DuckDBPyConnection, owned: Owned, scope: Scope) ->
         notes.append(f"the rows loaded before stay in {owned.before}")
     if owned.before is not None and not owned.exists and not isinstance(scope, Everything):
         notes.append(f"{owned.target} was gone: it holds only the rows of this load")
-    if owned.exists and owned.target.shared and _share(connection, owned):
+    if owned.exists and owned.shared and _share(connection, owned):
         notes.append(f"{owned.target} is shared from now on: column {DATABASE} added")
     return tuple(notes)
 

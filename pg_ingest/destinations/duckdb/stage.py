@@ -20,7 +20,8 @@ from pg_ingest.batch import Batch, Everything, LoadCounts, LoadReport, Scope
 from pg_ingest.bookmark import Bookmark
 from pg_ingest.destinations.destination import LoadReportDraft, StreamId, Target
 from pg_ingest.destinations.duckdb import columns, faults, ledger, ownership, tables
-from pg_ingest.destinations.duckdb.commit import Arrival, Change, apply
+from pg_ingest.destinations.duckdb.arrival import Arrival, Change
+from pg_ingest.destinations.duckdb.commit import apply
 from pg_ingest.destinations.duckdb.intake import Intake
 from pg_ingest.destinations.duckdb.statement import identifier, literal, sql
 from pg_ingest.destinations.duckdb.tables import Stored
@@ -64,7 +65,7 @@ class DuckDbStage:
         schema = identifier(self._target.schema)
         self._connection.execute(sql("CREATE SCHEMA IF NOT EXISTS {schema}", schema=schema))
         projection = columns.projection(self._schema)
-        if self._target.shared:
+        if self._owned.shared:
             projection = sql(
                 "{columns}, {database} AS {name}",
                 columns=projection,
