@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from pg_ingest.catalog_file import load_catalog
+from pg_ingest.catalog_file import load_catalog, save_catalog
 from pg_ingest.config.model import IngestConfig
+from pg_ingest.config.selection import Selection, select
 from pg_ingest.errors import ConfigError, PgIngestError
 from pg_ingest.postgres.discovery import discover
 from pg_ingest.postgres.session import Server
@@ -42,3 +43,16 @@ def rediscover(server: Server, config: IngestConfig) -> Sight:
     kept = [d for d in (earlier.databases if earlier else ()) if d.database in failures]
     databases = sorted([*catalog.databases, *kept], key=lambda found: found.database)
     return Sight(replace(catalog, databases=tuple(databases)), failures)
+
+
+def look_and_save(server: Server, config: IngestConfig) -> tuple[Sight, Selection]:
+    """Discover, select by what was seen, and only then save it.
+
+    A catalogue that the configuration does not fit (a named table is gone) raises ConfigError and is
+    not saved: the code location goes on with the one it has, where only that table fails.
+    """
+    sight = rediscover(server, config)
+    selection = select(config, server.source, sight.catalog)
+    if not sight.empty:
+        save_catalog(config.state_dir, sight.catalog)
+    return sight, selection

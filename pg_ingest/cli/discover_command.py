@@ -11,7 +11,7 @@ from pg_ingest.cli.options import config_option, json_option
 from pg_ingest.cli.output import print_error, print_json, print_note, print_table
 from pg_ingest.config.load import LoadedConfig, load_config
 from pg_ingest.config.problem import did_you_mean
-from pg_ingest.config.selection import Replication, Selection, select
+from pg_ingest.config.selection import Replication, Selection
 from pg_ingest.errors import PgIngestError
 from pg_ingest.table import SourceCatalog, Table
 
@@ -26,7 +26,9 @@ def command(
 ) -> None:
     """Look at the databases of the sources, save what is there, and list the tables.
 
-    The code location never connects: it knows what this command (or the discovery sensor) has seen.
+    The code location never connects: it knows what this command (or the discovery sensor) has saved.
+    Where the configuration does not fit what is there any more, that is an error and the earlier
+    state is kept.
     """
     loaded = load_config(config_path)
     for name in sources:
@@ -44,19 +46,18 @@ def command(
 
 
 def _discover(loaded: LoadedConfig, source: str, as_json: bool) -> dict[str, Any]:
-    from pg_ingest.catalog_file import save_catalog
+    from pg_ingest.catalog_file import catalog_path
     from pg_ingest.postgres.session import Server
-    from pg_ingest.rediscover import rediscover
+    from pg_ingest.rediscover import look_and_save
 
     errors: list[PgIngestError] = []
     told: dict[str, Any] = {"databases": [], "tables": [], "errors": errors}
     try:
-        sight = rediscover(Server(source, loaded.config.sources[source]), loaded.config)
+        server = Server(source, loaded.config.sources[source])
+        sight, selection = look_and_save(server, loaded.config)
         errors.extend(sight.failures[name] for name in sorted(sight.failures))
         told["databases"] = [found.database for found in sight.catalog.databases]
-        if not sight.empty:
-            told["saved"] = save_catalog(loaded.config.state_dir, sight.catalog)
-        selection = select(loaded.config, source, sight.catalog)
+        told["saved"] = catalog_path(loaded.config.state_dir, source)
         told["tables"] = [_row(one, sight.catalog) for one in selection.replications]
         told["warnings"] = selection.warnings
         if not as_json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,10 +33,12 @@ def plan_job(
     tables: Sequence[Replication],
     database: str,
     wanted: tuple[str, str] | None,
+    *,
+    reset: bool = False,
 ) -> list[PlannedRun]:
     """The runs of one job in one database; none when it holds none of the tables.
 
-    Without `wanted` a windowed table gets the windows that this Dagster instance has no
+    Resetting a windowed table loads all its windows. Otherwise, without `wanted` a windowed table gets the windows that this Dagster instance has no
     materialisation of, and the two newest, in as few runs as there are gaps.
     """
     keys = {one.asset_key for one in tables}
@@ -46,11 +48,11 @@ def plan_job(
     if job.windows is None:
         return [PlannedRun(job.name, database, chosen)]
     known = window_keys(job.windows)
-    indexes = (
-        _due(instance, chosen, database, known)
-        if wanted is None
-        else range(_index(known, wanted[0]), _index(known, wanted[1]) + 1)
-    )
+    indexes: Iterable[int]
+    if wanted is not None:
+        indexes = range(_index(known, wanted[0]), _index(known, wanted[1]) + 1)
+    else:
+        indexes = range(len(known)) if reset else _due(instance, chosen, database, known)
     spans = _spans(sorted(indexes))
     return [PlannedRun(job.name, database, chosen, (known[a], known[b])) for a, b in spans]
 

@@ -84,7 +84,9 @@ class Runner:
                 if wanted.databases and database not in wanted.databases:
                     continue
                 for job in jobs:
-                    planned += plan_job(self.instance, job, tables, database, wanted.windows)
+                    planned += plan_job(
+                        self.instance, job, tables, database, wanted.windows, reset=wanted.reset
+                    )
         return planned
 
     def _knock(self, source: str, database: str) -> PgIngestError | None:

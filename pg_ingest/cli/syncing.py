@@ -85,8 +85,9 @@ def _discover_where_needed(
     loaded: LoadedConfig, catalogs: dict[str, SourceCatalog]
 ) -> dict[str, PgIngestError]:
     """Look at sources chosen by pattern that nobody has looked at; why others stay unknown."""
-    from pg_ingest.defs.discovery import leaves_something_open, look_and_save
-    from pg_ingest.defs.route import Route
+    from pg_ingest.defs.discovery import leaves_something_open
+    from pg_ingest.postgres.session import Server
+    from pg_ingest.rediscover import look_and_save
 
     shut: dict[str, PgIngestError] = {}
     for name, settings in loaded.config.sources.items():
@@ -94,7 +95,7 @@ def _discover_where_needed(
             continue
         print_note(f"{name}: looking at its tables for the first time")
         try:
-            sight = look_and_save(Route(name, loaded.config))
+            sight, _ = look_and_save(Server(name, settings), loaded.config)
             catalogs[name] = sight.catalog
             shut.update({f"{name}/{each}": error for each, error in sight.failures.items()})
         except PgIngestError as error:

@@ -5,19 +5,13 @@ code location must be reloaded because tables came or went. On by default where 
 leaves something to be discovered (a pattern, `select_all`), off where it names everything.
 """
 
-from typing import TYPE_CHECKING
-
 import dagster as dg
 
-from pg_ingest.catalog_file import save_catalog
 from pg_ingest.config.model import SourceConfig, is_pattern
-from pg_ingest.config.selection import Selection, select
+from pg_ingest.config.selection import Selection
 from pg_ingest.defs.partitions import dynamic_name
 from pg_ingest.defs.route import Route
 from pg_ingest.errors import PgIngestError
-
-if TYPE_CHECKING:
-    from pg_ingest.rediscover import Sight
 
 INTERVAL_SECONDS = 600
 
@@ -58,26 +52,15 @@ def discovery_sensor(route: Route, selection: Selection) -> dg.SensorDefinition:
 
 
 def refresh(route: Route) -> tuple[Selection, list[str]]:
-    """Discover, select again and save; also what failed, one line per database.
+    """Discover and save; what is replicated now, and what failed, one line per database.
 
-    A catalogue that the configuration no longer fits is not saved: the code location goes on with the
-    one it has, and the ConfigError says what changed.
+    Raises as `rediscover.look_and_save`.
     """
-    sight = look_and_save(route)
-    selection = select(route.config, route.source, sight.catalog)
+    from pg_ingest.rediscover import look_and_save
+
+    sight, selection = look_and_save(route.server, route.config)
     failed = [f"database {name}: {error}" for name, error in sorted(sight.failures.items())]
     return selection, [route.redact(line) for line in failed]
-
-
-def look_and_save(route: Route) -> "Sight":
-    """Discover, and save what was seen once the configuration is known to fit it."""
-    from pg_ingest.rediscover import rediscover
-
-    sight = rediscover(route.server, route.config)
-    select(route.config, route.source, sight.catalog)
-    if not sight.empty:
-        save_catalog(route.config.state_dir, sight.catalog)
-    return sight
 
 
 def changes(loaded: frozenset[tuple[str, str, str]], found: Selection) -> str:
