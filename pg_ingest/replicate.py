@@ -87,6 +87,8 @@ def replicate(
         run_id: stands in `_pgi.loads`.
         progress: called at most every PROGRESS_SECONDS while rows come; an error it raises ends the load.
 
+    The report's `extra["table"]` is the source table as it was read.
+
     Raises what the source, the method and the destination raise (`pg_ingest.errors`); the destination is then
     as it was before.
     """
@@ -97,7 +99,8 @@ def replicate(
     with ExitStack() as staging:
         with server.session(database) as session:
             begun_at = _wal_position(session)
-            stage, reading, draft = _staged(load, session, destination, staging)
+            table = describe(session, load.replication.table)
+            stage, reading, draft = _staged(load, table, session, destination, staging)
             lag = _wal_position(session) - begun_at
         report = stage.commit(reading.scope, reading.bookmark, draft)
     log.info(
@@ -105,14 +108,13 @@ def replicate(
         *(load.stream, report.rows_read, report.bytes_read, report.counts.inserted),
         *(report.counts.updated, report.counts.deleted, report.duration_s),
     )
-    return replace(report, lag_bytes=lag)
+    return replace(report, lag_bytes=lag, extra={**report.extra, "table": table})
 
 
 def _staged(
-    load: _Load, session: Session, destination: Destination, staging: ExitStack
+    load: _Load, table: Table, session: Session, destination: Destination, staging: ExitStack
 ) -> tuple[Stage, Reading, LoadReportDraft]:
     """All rows in a stage that `staging` holds open; the source's snapshot is over when this returns."""
-    table = describe(session, load.replication.table)
     bookmark = destination.bookmark(load.stream)
     read = reader_for(load.replication.method)
     with read(
