@@ -38,8 +38,9 @@ def plan_job(
 ) -> list[PlannedRun]:
     """The runs of one job in one database; none when it holds none of the tables.
 
-    Resetting a windowed table loads all its windows. Otherwise, without `wanted` a windowed table gets the windows that this Dagster instance has no
-    materialisation of, and the two newest, in as few runs as there are gaps.
+    Resetting a windowed table loads all its windows. Otherwise, without `wanted`, it gets the windows
+    that this Dagster instance has no materialisation of, and the two newest, in as few runs as there
+    are gaps.
     """
     keys = {one.asset_key for one in tables}
     chosen = tuple(one for one in job.replications if one.asset_key in keys)
