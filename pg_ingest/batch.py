@@ -22,6 +22,9 @@ REJECTED_SCHEMA = pa.schema(
 LOGICAL_TYPE = b"pg_ingest.type"
 """Field metadata: the destination's more telling type for a text column: `json` or `uuid`."""
 
+SYSTEM = b"pg_ingest.system"
+"""Field metadata: a column of ours, not the source's: `stored` beside the data, or `control` of a scope."""
+
 COMMENT = b"pg_ingest.comment"
 """Field metadata: the source column's comment."""
 
@@ -68,7 +71,38 @@ class Keys:
     columns: tuple[str, ...]
 
 
-Scope = Everything | Window | Keys
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Each staged row says what has become of the row with its key.
+
+    The schema has, beside the table's columns, the control columns `_pgi_present` (bool: the row is
+    there now; if not, only its key is set), `_pgi_unchanged` (list of columns whose value must be taken
+    from the stored row, null for none) and `_pgi_base` (struct of key columns: which stored row that is).
+
+    Attributes:
+        columns: the key.
+        truncated: before that, all rows go.
+        soft: rows that go stay, with the time in `_pgi_deleted_at`.
+    """
+
+    columns: tuple[str, ...]
+    truncated: bool = False
+    soft: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Each staged row says how many rows equal to it come or go; for tables without a key.
+
+    The schema has, beside the table's columns, the control column `_pgi_count` (int64, above or below 0).
+    `truncated` and `soft` as in Changes.
+    """
+
+    truncated: bool = False
+    soft: bool = False
+
+
+Scope = Everything | Window | Keys | Changes | Counts
 """Which stored rows the staged ones replace."""
 
 

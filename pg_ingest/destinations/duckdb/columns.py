@@ -17,13 +17,17 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from pg_ingest.batch import COMMENT, LOGICAL_TYPE
+from pg_ingest.batch import COMMENT, LOGICAL_TYPE, SYSTEM
 from pg_ingest.destinations.duckdb.statement import Sql, identifier, joined, literal, sql
 from pg_ingest.errors import DestinationFailed
 
 SYSTEM_PREFIX = "_pgi_"
 SYNCED_AT = "_pgi_synced_at"
 DATABASE = "_pgi_database"
+DELETED_AT = "_pgi_deleted_at"
+
+CONTROL = ("_pgi_present", "_pgi_unchanged", "_pgi_base", "_pgi_count")
+"""Columns of a stage that say what to do with its rows and are not stored; see `batch.Changes`."""
 
 _LOOSE = re.compile("FLOAT|DOUBLE|INTERVAL")
 """Types with values that compare as equal without being the same."""
@@ -36,9 +40,14 @@ def folded(name: str) -> str:
     return name.encode().lower().decode()
 
 
+def is_system(field: pa.Field) -> bool:
+    """Whether the column is ours, not the source's."""
+    return SYSTEM in (field.metadata or {})
+
+
 def check_names(target: str, schema: pa.Schema) -> None:
     """Raise DestinationFailed when the columns cannot stand side by side in a DuckDB table."""
-    names = [str(name) for name in schema.names]
+    names = [field.name for field in schema if not is_system(field)]
     if not names:
         raise DestinationFailed(
             f"{target} would have no columns",

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from pg_ingest.batch import Everything, Keys, Scope, Window
+from pg_ingest.batch import Changes, Counts, Everything, Keys, Scope, Window
 from pg_ingest.destinations.duckdb import columns, tables
 from pg_ingest.destinations.duckdb.arrival import (
     ALWAYS,
@@ -32,6 +32,7 @@ from pg_ingest.destinations.duckdb.arrival import (
     nothing,
     stored_type,
 )
+from pg_ingest.destinations.duckdb.changes import apply_changes, apply_counts
 from pg_ingest.destinations.duckdb.columns import SYNCED_AT
 from pg_ingest.destinations.duckdb.merge import merge
 from pg_ingest.destinations.duckdb.statement import Sql, identifier, literal, sql
@@ -51,6 +52,10 @@ def apply(arrival: Arrival, scope: Scope) -> Change:
             return _window(arrival, scope)
         case Keys():
             return merge(arrival, scope.columns)
+        case Changes():
+            return apply_changes(arrival, scope)
+        case Counts():
+            return apply_counts(arrival, scope)
         case _:
             assert_never(scope)
 

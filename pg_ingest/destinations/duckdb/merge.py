@@ -35,9 +35,9 @@ def merge(arrival: Arrival, keys: tuple[str, ...]) -> Change:
     if arrival.table is None:
         return become(arrival)
     notes = tables.evolve(arrival.connection, arrival.table, arrival.stage)
-    same_key = _same([(key, "") for key in keys])
+    same_key = same([(key, "") for key in keys])
     _drop_unchanged(arrival, arrival.table, keys)
-    _carry_over(arrival, arrival.table, same_key)
+    carry_over(arrival, arrival.table, same_key)
     updated = arrival.run(
         sql(
             "DELETE FROM {table} AS t USING {stage} AS s WHERE {ours} AND {same_key}",
@@ -64,8 +64,8 @@ def _drop_unchanged(arrival: Arrival, table: Stored, keys: tuple[str, ...]) -> N
         "table": table.sql,
         "ours": arrival.ours,
         "keys": joined(identifier(key) for key in keys),
-        "same_key": _same([(key, "") for key in keys]),
-        "same_row": _same(named),
+        "same_key": same([(key, "") for key in keys]),
+        "same_row": same(named),
         "candidates": identifier("temp", "_pgi_candidates"),
         "staged_hash": columns.row_hash(S, named),
         "stored_hash": columns.row_hash(T, named),
@@ -104,7 +104,7 @@ def _check_unique(arrival: Arrival, keys: tuple[str, ...]) -> None:
         )
 
 
-def _carry_over(arrival: Arrival, table: Stored, same_key: Sql) -> None:
+def carry_over(arrival: Arrival, table: Stored, same_key: Sql) -> None:
     """Columns that the source no longer has keep their values in rows that are replaced."""
     for name, kind in table.data.items():
         if not arrival.stage.has(name):
@@ -125,7 +125,7 @@ def _carry_over(arrival: Arrival, table: Stored, same_key: Sql) -> None:
             )
 
 
-def _same(named: Iterable[tuple[str, str]]) -> Sql:
+def same(named: Iterable[tuple[str, str]]) -> Sql:
     """Rows `s` and `t` agree in these columns, NULLs being equal."""
     pairs = [
         sql("{left} IS NOT DISTINCT FROM {right}", left=left, right=right)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from pg_ingest.batch import Everything, Keys, Scope
+from pg_ingest.batch import Changes, Counts, Everything, Keys, Scope
 from pg_ingest.destinations.destination import StreamId, Target
 from pg_ingest.destinations.duckdb import ledger, tables
 from pg_ingest.destinations.duckdb.columns import DATABASE
@@ -76,7 +76,11 @@ def settle(connection: duckdb.DuckDBPyConnection, owned: Owned, scope: Scope) ->
 
     A table that one stream had alone and now becomes shared gets its `_pgi_database` column.
     """
-    if owned.before is not None and isinstance(scope, Keys) and not _in_place(owned):
+    if (
+        owned.before is not None
+        and isinstance(scope, Keys | Changes | Counts)
+        and not _in_place(owned)
+    ):
         raise DestinationFailed(
             f"{owned.target} does not hold the rows that {owned.stream} has loaded before",
             detail=f"they went to {owned.before}"

@@ -93,6 +93,8 @@ def describe(connection: duckdb.DuckDBPyConnection, target: Target, schema: pa.S
     ).fetchall()
     present = {folded(name): (name, comment) for name, comment in rows}
     for field in schema:
+        if columns.is_system(field):
+            continue
         name, comment = present[folded(field.name)]
         if comment != wanted.get(field.name):
             connection.execute(
