@@ -1,7 +1,9 @@
 """Bytes that should be UTF-8 and may not be.
 
-A database whose encoding is SQL_ASCII stores any bytes and sends them as they are whatever
-client_encoding says (manual, "Character Set Support"), so the text of a column need not be text.
+A database of encoding SQL_ASCII stores any bytes. To a session of client_encoding UTF8 the server refuses
+to send what is not UTF-8 (`pg_server_to_any` in src/backend/utils/mb/mbutils.c); to one of
+client_encoding SQL_ASCII it sends the bytes as they are, and here the rows that are text are told from
+those that are not.
 """
 
 from __future__ import annotations
