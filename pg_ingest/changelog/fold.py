@@ -27,7 +27,8 @@ import numpy.typing as npt
 import polars as pl
 
 LSN, SEQUENCE, OP = "_pgi_lsn", "_pgi_sequence", "_pgi_op"
-WHOLE, UNCHANGED, BASE, COUNT = "_pgi_whole", "_pgi_unchanged", "_pgi_base", "_pgi_count"
+WHOLE, PRESENT, COUNT = "_pgi_whole", "_pgi_present", "_pgi_count"
+UNCHANGED, BASE = "_pgi_unchanged", "_pgi_base"
 
 _ROW = "_pgi_row"
 _PRESENT = ("i", "u")
@@ -37,19 +38,18 @@ _Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """What must happen in the destination, in this order.
+    """What must happen in the destination.
 
     Attributes:
-        truncated: all rows that are there go.
-        touched: one row per key of the batch (key columns, texts): the rows with these keys go.
-        upserts: one row per key that exists now: `_pgi_lsn`, the table's columns (texts),
+        truncated: all rows that were there before the batch go first.
+        states: one row per key of the batch, as `batch.Changes` wants it: `_pgi_lsn` (the last
+            change), `_pgi_present`, the table's columns (texts; only the key where the row is gone),
             `_pgi_unchanged` (list of columns whose value the destination still has, null for none)
-            and `_pgi_base` (struct of key columns: where it has them, before anything goes).
+            and `_pgi_base` (struct of key columns: where it has them).
     """
 
     truncated: bool
-    touched: pl.DataFrame
-    upserts: pl.DataFrame
+    states: pl.DataFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,14 @@ def fold(changes: pl.DataFrame, key: Sequence[str]) -> Folded:
     """
     truncated, rows = _since_truncate(changes)
     last = rows.unique(key, keep="last", maintain_order=True)
-    upserts = last.filter(pl.col(OP).is_in(_PRESENT))
-    upserts = _fill(upserts, rows, list(key)).drop(_ROW, SEQUENCE, OP, WHOLE, "_pgi_xid")
-    return Folded(truncated, last.select(key), upserts)
+    present = pl.col(OP).is_in(_PRESENT).alias(PRESENT)
+    states = _fill(last, rows, list(key)).with_columns(present)
+    columns = [name for name in changes.columns if not name.startswith("_pgi_")]
+    values = [
+        column if name in key else pl.when(PRESENT).then(column).alias(name)
+        for name, column in ((name, pl.col(name)) for name in columns)
+    ]
+    return Folded(truncated, states.select(LSN, PRESENT, *values, UNCHANGED, BASE))
 
 
 def count(changes: pl.DataFrame, columns: Sequence[str]) -> Counted:
@@ -108,14 +113,14 @@ def _left_out(rows: pl.DataFrame) -> list[str]:
     return sorted(names.drop_nulls().unique().to_list())
 
 
-def _fill(upserts: pl.DataFrame, rows: pl.DataFrame, key: list[str]) -> pl.DataFrame:
-    """Put the values that updates left out into `upserts`, as far as `rows` has them."""
+def _fill(last: pl.DataFrame, rows: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+    """Put the values that updates left out into `last`, as far as `rows` has them."""
     no_base = pl.lit(None, pl.Struct({name: rows.schema[name] for name in key})).alias(BASE)
-    columns = _left_out(upserts)
+    columns = _left_out(last)
     if not columns:
-        return upserts.with_columns(no_base)
+        return last.with_columns(no_base)
     paired, before = _versions(rows, key)
-    ends = upserts.get_column(_ROW).to_numpy().astype(np.int64)
+    ends = last.get_column(_ROW).to_numpy().astype(np.int64)
     missing: dict[str, npt.NDArray[np.bool_]] = {}
     filled: list[pl.Series] = []
     first = ends
@@ -127,7 +132,7 @@ def _fill(upserts: pl.DataFrame, rows: pl.DataFrame, key: list[str]) -> pl.DataF
         first = np.where(missing[column], source, first)
     base = rows.select(key)[np.where(paired[first], first - 1, first)]
     still = pl.DataFrame(missing).select(_names(columns).alias(UNCHANGED))
-    return upserts.with_columns(
+    return last.with_columns(
         *filled, still.get_column(UNCHANGED), base.to_struct(BASE)
     ).with_columns(pl.when(pl.col(UNCHANGED).is_not_null()).then(pl.col(BASE)).alias(BASE))
 

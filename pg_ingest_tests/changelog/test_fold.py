@@ -97,8 +97,10 @@ def run(changes: list[tuple[Any, ...]], table: dict[str, Row], log: Log) -> None
 def apply(folded: Folded, stored: dict[str, Row]) -> dict[str, Row]:
     """What a destination does with a fold."""
     before = {} if folded.truncated else dict(stored)
-    after = {k: v for k, v in before.items() if k not in set(folded.touched["id"].to_list())}
-    for row in folded.upserts.iter_rows(named=True):
+    after = dict(before)
+    for row in folded.states.iter_rows(named=True):
+        after.pop(row["id"], None)
+    for row in folded.states.filter("_pgi_present").iter_rows(named=True):
         values = {name: row[name] for name in ("id", "a", "b")}
         for name in row[UNCHANGED] or ():
             values[name] = before[row[BASE]["id"]][["id", "a", "b"].index(name)]
@@ -173,5 +175,6 @@ def test_a_long_chain_of_versions_is_followed_to_its_first_value() -> None:
         log.old("b", (str(number - 1), None, None))
         log.write("u", (str(number), f"v{number}", None), kept=("b",))
     folded = fold(log.frame(), ["id"])
-    assert folded.upserts.select("id", "a", "b", UNCHANGED).rows() == [("999", "v999", "big", None)]
-    assert len(folded.touched) == 1000
+    there = folded.states.filter("_pgi_present")
+    assert there.select("id", "a", "b", UNCHANGED).rows() == [("999", "v999", "big", None)]
+    assert len(folded.states) == 1000
