@@ -9,6 +9,7 @@ client_encoding UTF8. PostgreSQL text never holds a NUL byte, so neither does wh
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -71,11 +72,23 @@ def _decode(texts: pa.StringArray, column: Column) -> Decoded:
     raise AssertionError(f"no decoder for {arrow}, the Arrow type of {column.type.display}")
 
 
-def decode_batch(texts: Sequence[pa.Array], columns: Sequence[Column], size: int) -> Batch:
-    """The columns' texts, all of one length, as a Batch of `size` bytes.
+@dataclass(frozen=True, slots=True)
+class DecodedRows:
+    """All rows of some texts.
 
-    A row with a value that cannot be stored goes to `rejected`, with the first such column's reason.
+    Attributes:
+        rows: one per row of texts; a value that cannot be stored is null.
+        kept: false where a row has such a value.
+        rejected: those rows as Batch.rejected wants them, None when there are none.
     """
+
+    rows: pa.RecordBatch
+    kept: npt.NDArray[np.bool_]
+    rejected: pa.RecordBatch | None
+
+
+def decode_rows(texts: Sequence[pa.Array], columns: Sequence[Column]) -> DecodedRows:
+    """The columns' texts, all of one length, as rows; those that cannot be stored stay in place."""
     decoded = [decode_column(*pair) for pair in zip(texts, columns, strict=True)]
     rows = pa.RecordBatch.from_arrays(
         [each.values for each in decoded], schema=arrow_schema(columns)
@@ -85,10 +98,20 @@ def decode_batch(texts: Sequence[pa.Array], columns: Sequence[Column], size: int
         problems = decoded[index].problems
         if problems is not None:
             at_fault[pc.is_valid(problems).to_numpy(zero_copy_only=False)] = index
-    if (at_fault < 0).all():
-        return Batch(rows, size=size)
-    kept = rows.filter(pa.array(at_fault < 0))
-    return Batch(kept, _rejected(texts, columns, decoded, at_fault), size)
+    kept = at_fault < 0
+    rejected = None if kept.all() else _rejected(texts, columns, decoded, at_fault)
+    return DecodedRows(rows, kept, rejected)
+
+
+def decode_batch(texts: Sequence[pa.Array], columns: Sequence[Column], size: int) -> Batch:
+    """The columns' texts, all of one length, as a Batch of `size` bytes.
+
+    A row with a value that cannot be stored goes to `rejected`, with the first such column's reason.
+    """
+    decoded = decode_rows(texts, columns)
+    if decoded.rejected is None:
+        return Batch(decoded.rows, size=size)
+    return Batch(decoded.rows.filter(pa.array(decoded.kept)), decoded.rejected, size)
 
 
 def _rejected(
