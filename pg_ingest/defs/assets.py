@@ -88,6 +88,7 @@ def _out(route: Route, replication: Replication, table: Table | None) -> dg.Asse
         group_name=route.source,
         kinds={"postgres", route.config.destination.type},
         tags={METHOD_TAG: replication.method.value},
+        code_version=hashlib.sha256(repr(replication).encode()).hexdigest()[:16],
         metadata={
             "dagster/table_name": f"{replication.target_schema}.{replication.target_table}",
             **_schema_metadata(replication, table),
