@@ -60,11 +60,46 @@ class KeyBasedBookmark:
     key: tuple[str, ...] = ()
 
 
-Bookmark = FullTableBookmark | KeyBasedBookmark
+@dataclass(frozen=True, slots=True)
+class LoggedColumn:
+    """A column as the stored rows have it; `attnum` recognises it when it is renamed."""
 
-_METHODS: dict[str, type[FullTableBookmark] | type[KeyBasedBookmark]] = {
+    name: str
+    attnum: int
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogBasedBookmark:
+    """All changes up to (`lsn`, `sequence`) have been applied to a snapshot of the table.
+
+    Attributes:
+        lsn: commit LSN of the last applied change, as text.
+        sequence: the last applied change within that transaction, -1 for all of it.
+        snapshot_xmin, snapshot_xmax, snapshot_in_progress: which transactions the snapshot saw; 64 bits.
+        joined_lsn: every transaction that the snapshot saw has committed below this position.
+        columns: as the stored rows have them.
+        key: the columns that identify a row, () for none.
+        where: the row filter of the snapshot.
+    """
+
+    lsn: str
+    sequence: int
+    snapshot_xmin: int
+    snapshot_xmax: int
+    snapshot_in_progress: tuple[int, ...]
+    joined_lsn: str
+    columns: tuple[LoggedColumn, ...]
+    key: tuple[str, ...]
+    where: str | None = None
+
+
+Bookmark = FullTableBookmark | KeyBasedBookmark | LogBasedBookmark
+
+_METHODS: dict[str, type[Bookmark]] = {
     "full_table": FullTableBookmark,
     "key_based": KeyBasedBookmark,
+    "log_based": LogBasedBookmark,
 }
 
 
@@ -90,6 +125,10 @@ def load(text: str) -> Bookmark:
                 PendingKey(**{**p, "transactions": tuple(p["transactions"])})
                 for p in fields["pending"]
             )
+        if shape is LogBasedBookmark:
+            fields["columns"] = tuple(LoggedColumn(**column) for column in fields["columns"])
+            fields["key"] = tuple(fields["key"])
+            fields["snapshot_in_progress"] = tuple(fields["snapshot_in_progress"])
         return shape(**fields)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BookmarkUnusable(

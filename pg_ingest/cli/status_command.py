@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pg_ingest.bookmark import FullTableBookmark, KeyBasedBookmark, LogBasedBookmark
 from pg_ingest.cli.options import config_option, json_option
 from pg_ingest.cli.output import print_json, print_note, print_table
 from pg_ingest.config.load import load_config
@@ -55,12 +56,13 @@ def as_dict(status: TableStatus) -> dict[str, object]:
 
 def position(status: TableStatus) -> str:
     """Where the stream stands, for people."""
-    from pg_ingest.bookmark import KeyBasedBookmark
-
-    bookmark = status.bookmark
-    if isinstance(bookmark, KeyBasedBookmark):
-        return f"{bookmark.column} = {bookmark.position or 'none yet'}"
-    return f"snapshot at {bookmark.snapshot_at}"
+    match status.bookmark:
+        case KeyBasedBookmark(column=column, position=reached):
+            return f"{column} = {reached or 'none yet'}"
+        case LogBasedBookmark(lsn=lsn):
+            return f"log applied up to {lsn}"
+        case FullTableBookmark(snapshot_at=moment):
+            return f"snapshot at {moment}"
 
 
 def _row(status: TableStatus) -> list[str]:
