@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from dataclasses import asdict
+import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,16 @@ from pg_ingest.table import SourceCatalog
 FORMAT = 1
 """Raised whenever an old file can no longer be read as it is."""
 
-_CATALOG = TypeAdapter(SourceCatalog)
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """What the file holds."""
+
+    format: int
+    catalog: SourceCatalog
+
+
+_SAVED = TypeAdapter(_Saved)
 
 
 def catalog_path(state_dir: Path, source: str) -> Path:
@@ -36,7 +45,7 @@ def save_catalog(state_dir: Path, catalog: SourceCatalog) -> Path:
         ConfigError: the folder cannot be written.
     """
     path = catalog_path(state_dir, catalog.source)
-    text = json.dumps({"format": FORMAT, **asdict(catalog)}, ensure_ascii=False)
+    text = _SAVED.dump_json(_Saved(FORMAT, catalog))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, text)
@@ -49,16 +58,16 @@ def save_catalog(state_dir: Path, catalog: SourceCatalog) -> Path:
     return path
 
 
-def _replace(path: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+def _replace(path: Path, text: bytes) -> None:
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with beside.open("xb") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
+        beside.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -75,23 +84,36 @@ def load_catalog(state_dir: Path, source: str) -> SourceCatalog | None:
     """
     path = catalog_path(state_dir, source)
     try:
-        fields: Any = json.loads(path.read_bytes())
+        text = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise _damaged(path, source, error.strerror or type(error).__name__) from None
-    except ValueError:
-        raise _damaged(path, source, "it is not JSON") from None
-    found = fields.pop("format", None) if isinstance(fields, dict) else None
-    if found != FORMAT:
-        raise _damaged(path, source, f"its format is {found}, this version reads {FORMAT}")
     try:
-        catalog = _CATALOG.validate_python(fields)
+        saved = _SAVED.validate_json(text)
     except ValidationError as error:
-        raise _damaged(path, source, f"{error.error_count()} of its values do not fit") from None
-    if catalog.source != source:
-        raise _damaged(path, source, f"it is the catalogue of {catalog.source}")
-    return catalog
+        raise _damaged(path, source, _reason(text, error)) from None
+    if saved.format != FORMAT:
+        raise _damaged(path, source, _other_format(saved.format))
+    if saved.catalog.source != source:
+        raise _damaged(path, source, f"it is the catalogue of {saved.catalog.source}")
+    return saved.catalog
+
+
+def _reason(text: bytes, error: ValidationError) -> str:
+    """Why the file cannot be understood: not JSON, another format, or values that do not fit."""
+    try:
+        fields: Any = json.loads(text)
+    except ValueError:
+        return "it is not JSON"
+    found = fields.get("format") if isinstance(fields, dict) else None
+    if found != FORMAT:
+        return _other_format(found)
+    return f"{error.error_count()} of its values do not fit"
+
+
+def _other_format(found: object) -> str:
+    return f"its format is {found}, this version reads {FORMAT}"
 
 
 def _damaged(path: Path, source: str, why: str) -> ConfigError:

@@ -143,10 +143,10 @@ def _unknown(
 
 
 class _Near:
-    """Remedies with the nearest names, for the first twenty: comparing all would take minutes."""
+    """Remedies with the nearest names, for the first ten: comparing all would take minutes."""
 
     def __init__(self) -> None:
-        self._left = 20
+        self._left = 10
 
     def __call__(self, text: str, names: Sequence[str]) -> str:
         if not names:

@@ -25,7 +25,7 @@ def cron_fault(line: str) -> str | None:
     """What is wrong with the line, None when nothing is."""
     fields = line.lower().split()
     if len(fields) != 5:
-        return f"has {len(fields)} fields instead of five"
+        return f"has {len(fields)} field{'s' if len(fields) != 1 else ''} instead of five"
     values = []
     for text, (name, low, high, names) in zip(fields, _FIELDS, strict=True):
         found = _values(text, low, high, names)
@@ -47,7 +47,7 @@ def _values(text: str, low: int, high: int, names: dict[str, int]) -> set[int] |
             return None
         bounds = _bounds(match["first"], match["last"], low, high, names, bool(match["step"]))
         step = int(match["step"] or 1)
-        if bounds is None or step == 0:
+        if bounds is None or not 0 < step <= high - low:
             return None
         values.update(range(bounds[0], bounds[1] + 1, step))
     return values

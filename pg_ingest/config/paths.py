@@ -25,6 +25,8 @@ def _local(value: Any, info: ValidationInfo) -> Any:
         return value
     if not value.strip():
         raise refuse("is empty", "write a path")
+    if value == ":memory:":
+        raise refuse("would be forgotten at the end of the run", "write the path of a file")
     if "://" in value or value.startswith("md:"):
         place = value.split(":", 1)[0]
         raise refuse(not_yet(f"a place in {place}"), available(["a path on this machine"]))

@@ -69,8 +69,18 @@ def refuse(what: str, remedy: str, *, value: str = "") -> PydanticCustomError:
 def nearest(word: str, words: Iterable[str], count: int = 1) -> list[str]:
     """The words most like this one, best first; upper and lower case are alike."""
     by_fold = {known.casefold(): known for known in words}
-    close = difflib.get_close_matches(word.casefold(), list(by_fold), n=count, cutoff=0.6)
-    return [by_fold[fold] for fold in close]
+    fold = word.casefold()
+    close = difflib.get_close_matches(fold, list(by_fold), n=count, cutoff=0.6)
+    alike = [difflib.SequenceMatcher(None, each, fold).ratio() for each in close]
+    return [
+        by_fold[each]
+        for each, ratio in zip(close, alike, strict=True)
+        if ratio >= alike[0] - _AS_GOOD
+    ]
+
+
+_AS_GOOD = 0.1
+"""Words less alike than the best by more than this are not worth telling (`public.` is in all)."""
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:

@@ -72,7 +72,7 @@ def _source(source: SourceConfig, path: Path) -> Iterator[Problem]:
         yield Problem(
             (*path, "select_all"),
             "select_all needs a method of the source",
-            "write `method: log_based` or `method: full_table` beside it: it holds for every table",
+            f"write {_whole_source_methods()} beside it: it holds for every table",
             about=_keys(path, "method"),
         )
     if source.select_all and source.method is Method.KEY_BASED:
@@ -280,4 +280,11 @@ def _method_keys(table: TableConfig, path: Path) -> tuple[Path, ...]:
     """Where the method that holds for the table stands, or would."""
     return (
         _keys(path, "method") if table.method else _keys(path, "method") + _keys(path[:2], "method")
+    )
+
+
+def _whole_source_methods() -> str:
+    methods = (Method.LOG_BASED, Method.FULL_TABLE)
+    return " or ".join(
+        f"`method: {each}`" for each in methods if each in available.AVAILABLE_METHODS
     )

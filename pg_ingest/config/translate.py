@@ -33,7 +33,13 @@ _KINDS: dict[str, tuple[str, str]] = {
 
 def problems_of(error: ValidationError) -> list[Problem]:
     """One problem per error, never with a secret's value."""
-    return [_problem(details) for details in error.errors(include_url=False)]
+    errors = error.errors(include_url=False)
+    lists = {details["loc"][:-1] for details in errors if details["loc"]}
+    return [
+        _problem(details)
+        for details in errors
+        if details["type"] != "too_short" or details["loc"] not in lists
+    ]
 
 
 def path_of(location: Iterable[str | int]) -> Path:
@@ -80,7 +86,7 @@ def _bound(kind: str, context: dict[str, Any]) -> tuple[str, str] | None:
             return "is too large", f"write {context['le']} or less"
         case "too_short":
             return "is an empty list", "name at least one, or remove the key"
-        case "string_too_long":
+        case "string_too_long" | "too_long":
             return "is too long", f"write at most {context['max_length']} characters"
     return None
 
@@ -89,6 +95,8 @@ def _unknown_key(path: Path) -> Problem:
     instead = later_key(path)
     if instead:
         return Problem(path, not_yet(str(path[-1])), f"available: {instead}")
+    if path[2:3] == ("schedule",) and path[-1] in ("every", "anchor"):
+        return Problem(path, "stands beside cron", "write either every (with anchor) or cron")
     keys = keys_at(path[:-1])
     return Problem(path, "is an unknown key", did_you_mean(str(path[-1]), keys))
 

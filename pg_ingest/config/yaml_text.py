@@ -26,8 +26,24 @@ _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 class _Loader(_Base):  # type: ignore[misc]
     """The C parser when there is one, with YAML 1.2's reading of scalars."""
 
+    depth = 0
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
+    def descend_resolver(self, parent: Any, index: Any) -> None:
+        """Called for each node: the C parser would recurse until the process crashes."""
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise yaml.YAMLError
+        super().descend_resolver(parent, index)
+
+    def ascend_resolver(self) -> None:
+        """Called when a node is complete."""
+        self.depth -= 1
+        super().ascend_resolver()
+
+
+_DEEPEST = 50
+"""A configuration has seven levels."""
 
 _SCALARS = (
     ("tag:yaml.org,2002:bool", r"(?:true|True|TRUE|false|False|FALSE)", "tTfF"),
@@ -93,9 +109,9 @@ def read_yaml(text: str) -> YamlText:
         builder = _Builder(loader)
         data = builder.build(root, ()) if root is not None else None
     except yaml.YAMLError as error:
+        if loader.depth > _DEEPEST:
+            raise NotYaml("it is nested too deeply", "write it with fewer levels", 1, 1) from None
         raise _told(error) from None
-    except RecursionError:
-        raise NotYaml("it is nested too deeply", "write it with fewer levels", 1, 1) from None
     finally:
         loader.dispose()
     return YamlText(data, tuple(builder.problems), root)

@@ -1,0 +1,103 @@
+"""What a later version will do is recognised and refused in words, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pg_ingest.config import available
+from pg_ingest.config.method import Method, Shape
+from pg_ingest_tests.config.conftest import source, table, whole
+
+
+def shop(**changes: Any) -> dict[str, Any]:
+    return whole(sources={"shop": source(**changes)})
+
+
+def refused(refusal: Any, content: dict[str, Any]) -> str:
+    [told] = refusal(content)
+    return str(told.partition(" ")[2])
+
+
+@pytest.fixture(autouse=True)
+def the_first_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests hold whatever has become available since."""
+    monkeypatch.setattr(
+        available, "AVAILABLE_METHODS", frozenset({Method.FULL_TABLE, Method.KEY_BASED})
+    )
+    monkeypatch.setattr(available, "AVAILABLE_SHAPES", frozenset({Shape.LIVE}))
+
+
+@pytest.mark.parametrize("method", ["log_based", "xmin", "snapshot_diff", "delta_snapshot"])
+def test_methods(refusal: Any, method: str) -> None:
+    words = f"the method {method} is not available yet in 0.1 — available: full_table, key_based"
+    assert refused(refusal, shop(method=method)) == f"sources.shop.method: {words}"
+    told = refused(refusal, whole(sources={"shop": table(method=method)}))
+    assert told == f"sources.shop.tables.public.orders.method: {words}"
+
+
+@pytest.mark.parametrize("shape", ["soft_delete", "history", "append"])
+def test_shapes(refusal: Any, shape: str) -> None:
+    assert refused(refusal, whole(sources={"shop": table(shape=shape)})) == (
+        f"sources.shop.tables.public.orders.shape: the shape {shape} is not available yet in 0.1 — "
+        "available: live"
+    )
+
+
+def test_a_shape_that_needs_the_log(refusal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(available, "AVAILABLE_SHAPES", frozenset({Shape.LIVE, Shape.SOFT_DELETE}))
+    assert refused(refusal, whole(sources={"shop": table(shape="soft_delete")})) == (
+        "sources.shop.tables.public.orders.shape: the shape soft_delete needs to see deletes, which "
+        "full_table does not — write `method: log_based`, or `shape: live`"
+    )
+
+
+def test_one_line_makes_a_method_available(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(available, "AVAILABLE_METHODS", frozenset(Method))
+    settings = load(shop(method="log_based", select_all=True)).config.sources["shop"]
+    assert settings.method is Method.LOG_BASED
+
+
+@pytest.mark.parametrize("kind", ["aws_secret", "rds_iam"])
+def test_secrets(refusal: Any, kind: str) -> None:
+    assert refused(refusal, shop(password={kind: "x", "key": "password"})) == (
+        f"sources.shop.password: {{{kind}: …}} is not available yet in 0.1 — available: {{env: NAME}}, "
+        "{file: path}, a literal"
+    )
+
+
+def test_tunnels(refusal: Any) -> None:
+    assert refused(refusal, shop(ssh={"host": "bastion", "private_key": "k"})) == (
+        "sources.shop.ssh: ssh is not available yet in 0.1 — available: a direct connection (host, port), "
+        "or a tunnel opened outside"
+    )
+
+
+def test_fingerprints(refusal: Any) -> None:
+    assert refused(refusal, shop(tls={"mode": "require", "fingerprint": "ab:cd"})) == (
+        "sources.shop.tls.fingerprint: fingerprint is not available yet in 0.1 — available: mode verify-ca "
+        "or verify-full with root_cert"
+    )
+
+
+def test_hashed_columns(refusal: Any) -> None:
+    assert refused(refusal, whole(sources={"shop": table(hash_columns=["email"])})) == (
+        "sources.shop.tables.public.orders.hash_columns: hash_columns is not available yet in 0.1 — "
+        "available: exclude_columns, or columns"
+    )
+
+
+@pytest.mark.parametrize("kind", ["delta", "postgres"])
+def test_destinations(refusal: Any, kind: str) -> None:
+    place = {"type": kind, "host": "h", "path": "s3://x"}
+    assert refused(refusal, whole(destination=place)) == (
+        f"destination: the destination {kind} is not available yet in 0.1 — available: duckdb"
+    )
+
+
+def test_nothing_else_in_the_configuration_knows_the_version() -> None:
+    folder = Path(available.__file__).parent
+    others = [path for path in folder.glob("*.py") if path.name != "available.py"]
+    assert not [path.name for path in others if "not available yet" in path.read_text("utf-8")]
