@@ -51,6 +51,12 @@ def open_instance(config_file: Path) -> Iterator[DagsterInstance]:
         with dg.DagsterInstance.ephemeral() as instance:
             yield instance
         return
+    before = os.environ.get(HOME)
     os.environ[HOME] = str(home)
-    with dg.DagsterInstance.get() as instance:
-        yield instance
+    try:
+        with dg.DagsterInstance.get() as instance:
+            yield instance
+    finally:
+        os.environ.pop(HOME)
+        if before is not None:
+            os.environ[HOME] = before

@@ -10,6 +10,8 @@ import io
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -56,10 +58,13 @@ def print_table(title: str, columns: dict[str, str], rows: list[list[str]]) -> N
     click.echo("\n".join(line.rstrip() for line in drawn.get().rstrip().splitlines()))
 
 
-def progress_console() -> Console:
-    """A console on standard error as it is now, whatever is done to the descriptor later."""
+@contextmanager
+def progress_console() -> Iterator[Console]:
+    """A console on standard error as it is now, whatever is done to the descriptor in the block."""
     try:
-        stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="replace")
+        copy = os.dup(sys.stderr.fileno())
     except (OSError, io.UnsupportedOperation):
-        return Console(file=sys.stderr, highlight=False)
-    return Console(file=stream, highlight=False)
+        yield Console(file=sys.stderr, highlight=False)
+        return
+    with os.fdopen(copy, "w", encoding="utf-8", errors="replace") as stream:
+        yield Console(file=stream, highlight=False)

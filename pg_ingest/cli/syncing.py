@@ -76,8 +76,8 @@ def _run(runner: Runner, wanted: Wanted) -> list[Outcome]:
     from pg_ingest.cli.live import Live
     from pg_ingest.cli.runs import count_tables
 
-    live = Live(progress_console(), count_tables(runner.plan(wanted)))
-    with live.listening():
+    total = count_tables(runner.plan(wanted))
+    with progress_console() as console, Live(console, total).listening():
         return list(runner.run(wanted))
 
 
