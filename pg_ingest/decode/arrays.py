@@ -9,7 +9,8 @@ for control characters; braces, delimiters and bare elements outside quotes are 
 Numbers and booleans are never quoted, and plain replacement does for them. For all others the bytes of
 the whole column are marked at once: which are escaped, which lie in quotes (an odd number of quotes
 opened so far; every array closes what it opens, so the count may run on from array to array), which
-begin and end a bare element. The output is then laid out by the running sum of each byte's width.
+begin and end a bare element. What is inserted or dropped is a list of positions, and an array's text begins
+in the output where it began in the input plus or minus the number of those before it.
 
 An array whose lower bounds are not 1 prints them, `[0:1]={1,2}`, and becomes
 `{"lower_bounds":[0],"values":[1,2]}`.
@@ -38,15 +39,16 @@ _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 def decode_arrays(texts: pa.Array, element: PgType) -> Decoded:
     """Array texts with elements of type `element` → JSON texts; see the module's head."""
-    bounded = pc.starts_with(texts, "[")
+    bounded = pc.fill_null(pc.starts_with(texts, "["), False)
     if not pc.any(bounded).as_py():
         return Decoded(_nested(texts, element))
-    parts = pc.extract_regex(texts, r"(?s)^(?P<bounds>\[[^=]*=)?(?P<body>.*)$")
-    values = _nested(pc.if_else(pc.is_valid(texts), parts.field("body"), None), element)
-    lows = pc.replace_substring_regex(parts.field("bounds"), r"\[([-+]?\d+):[-+]?\d+\]=?", r"\1,")
+    parts = pc.extract_regex(texts.filter(bounded), r"(?s)^(?P<bounds>\[[^=]*)=(?P<body>.*)$")
+    values = _nested(pc.replace_with_mask(texts, bounded, parts.field("body")), element)
+    lows = pc.replace_substring_regex(parts.field("bounds"), r"\[(-?\d+):-?\d+\]", r"\1,")
     lows = pc.replace_substring_regex(lows, r",$", "")
-    objects = pc.binary_join_element_wise('{"lower_bounds":[', lows, '],"values":', values, "}", "")
-    return Decoded(pc.if_else(bounded, objects, values))
+    plain = values.filter(bounded)
+    objects = pc.binary_join_element_wise('{"lower_bounds":[', lows, '],"values":', plain, "}", "")
+    return Decoded(pc.replace_with_mask(values, bounded, objects))
 
 
 def _nested(texts: pa.Array, element: PgType) -> pa.Array:
@@ -63,15 +65,14 @@ def _nested(texts: pa.Array, element: PgType) -> pa.Array:
 def _rewrite(texts: pa.Array, delimiter: int, *, embed: bool) -> pa.Array:
     """Structure and bare elements rewritten; with `embed` elements are JSON and lose their quotes."""
     full = pc.fill_null(texts, "")
-    offsets = np.frombuffer(full.buffers()[1], np.int32)[full.offset :][: len(full) + 1]
-    start, stop = int(offsets[0]), int(offsets[-1])
-    if start == stop:
+    ends = np.frombuffer(full.buffers()[1], np.int32)[full.offset :][: len(full) + 1]
+    if ends[0] == ends[-1]:
         return texts
-    source = np.frombuffer(full.buffers()[2], np.uint8)[start:stop]
+    source = np.frombuffer(full.buffers()[2], np.uint8)[ends[0] : ends[-1]]
+    offsets = (ends - ends[0]).astype(np.int64)
     marks = _Marks.of(source, delimiter)
-    target, ends = (_embed if embed else _quote)(source, marks, delimiter)
-    places = np.concatenate([[0], ends])[offsets - start]
-    laid_out = [None, pa.py_buffer(places), pa.py_buffer(target)]
+    target, moved = (_embed if embed else _quote)(source, marks, delimiter, offsets)
+    laid_out = [None, pa.py_buffer(moved), pa.py_buffer(target)]
     written = pa.Array.from_buffers(pa.large_string(), len(texts), laid_out)
     return pc.if_else(pc.is_valid(texts), pc.cast(written, pa.string()), None)
 
@@ -133,30 +134,30 @@ def _structure(source: _Bytes, marks: _Marks, delimiter: int) -> _Bytes:
     return result
 
 
-def _embed(source: _Bytes, marks: _Marks, delimiter: int) -> tuple[_Bytes, _Positions]:
+def _embed(
+    source: _Bytes, marks: _Marks, delimiter: int, offsets: _Positions
+) -> tuple[_Bytes, _Positions]:
     """Quotes and escaping backslashes dropped, so that each element stands as it is."""
-    kept = ~marks.quotes
-    kept[marks.escaping] = False
-    return _structure(source, marks, delimiter)[kept], np.cumsum(kept)
+    dropped = marks.quotes.copy()
+    dropped[marks.escaping] = True
+    gone = np.searchsorted(dropped.nonzero()[0], offsets)
+    return _structure(source, marks, delimiter)[~dropped], offsets - gone
 
 
-def _quote(source: _Bytes, marks: _Marks, delimiter: int) -> tuple[_Bytes, _Positions]:
-    """Bare elements quoted, control characters escaped as `\\u00XX`."""
+def _quote(
+    source: _Bytes, marks: _Marks, delimiter: int, offsets: _Positions
+) -> tuple[_Bytes, _Positions]:
+    """Bare elements quoted, control characters written as `\\u00XX`."""
+    target = _structure(source, marks, delimiter)
     control = (source < 32).nonzero()[0]
     first, last = marks.first[~marks.null], marks.last[~marks.null]
-    width = np.ones(len(source), np.int64)
-    width[control] = 6
-    width[first] += 1
-    width[last] += 1
-    ends = np.cumsum(width)
-    place = ends - width
-    opening = place[first]
-    place[first] += 1
-    target = np.empty(int(ends[-1]), np.uint8)
-    target[place] = _structure(source, marks, delimiter)
-    target[opening] = target[ends[last] - 1] = _QUOTE
-    for index, byte in enumerate(b"\\u00"):
-        target[place[control] + index] = byte
-    target[place[control] + 4] = _HEX[source[control] >> 4]
-    target[place[control] + 5] = _HEX[source[control] & 15]
-    return target, ends
+    target[control] = _BACKSLASH
+    escapes = np.empty((len(control), 5), np.uint8)
+    escapes[:, :3] = np.frombuffer(b"u00", np.uint8)
+    escapes[:, 3], escapes[:, 4] = _HEX[source[control] >> 4], _HEX[source[control] & 15]
+    quotes = np.full(len(first) + len(last), _QUOTE, np.uint8)
+    places = np.concatenate([np.repeat(control + 1, 5), first, last + 1])
+    order = np.argsort(places, kind="stable")
+    inserted = np.concatenate([escapes.ravel(), quotes])[order]
+    places = places[order]
+    return np.insert(target, places, inserted), offsets + np.searchsorted(places, offsets)

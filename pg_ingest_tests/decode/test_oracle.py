@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from pg_ingest_tests.decode.conftest import Oracle
 from pg_ingest_tests.decode.making import ticks
 
-few = settings(max_examples=50, deadline=None)
+few = settings(max_examples=20, deadline=None)
 
 DAY = 86_400_000_000
 YEAR_2000 = 10_957
