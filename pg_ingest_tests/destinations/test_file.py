@@ -14,7 +14,6 @@ import pytest
 
 from pg_ingest.batch import Batch, Everything
 from pg_ingest.destinations.destination import StreamId, Target
-from pg_ingest.destinations.duckdb import file
 from pg_ingest.errors import DestinationBusy, DestinationFailed
 from pg_ingest_tests.destinations.warehouse import BOOKMARK, STREAM, Warehouse, batch
 
@@ -66,7 +65,7 @@ def test_a_held_file_is_waited_for(warehouse: Warehouse, monkeypatch: pytest.Mon
                 holder.communicate()
             pauses.append(seconds)
 
-        monkeypatch.setattr(file.time, "sleep", pause)
+        monkeypatch.setattr("pg_ingest.destinations.duckdb.file.time.sleep", pause)
         warehouse.load(Everything(), [A, B])
     assert pauses
     assert warehouse.rows() == [A, B]
@@ -100,7 +99,8 @@ from pg_ingest.batch import Everything
 from pg_ingest_tests.destinations.warehouse import Warehouse
 Warehouse(Path(sys.argv[1])).load(Everything(), [(1, "a", 1.5)])
 import subprocess
-subprocess.run([sys.executable, "-c", "import sys, duckdb; duckdb.connect(sys.argv[1]).close()", sys.argv[1]], check=True)
+check = "import sys, duckdb; duckdb.connect(sys.argv[1]).close()"
+subprocess.run([sys.executable, "-c", check, sys.argv[1]], check=True)
 """
 
 

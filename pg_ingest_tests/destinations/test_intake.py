@@ -45,7 +45,7 @@ def test_an_error_in_the_first_load_leaves_no_trace(warehouse: Warehouse) -> Non
     with pytest.raises(RuntimeError):
         warehouse.load_batches(Everything(), breaking(RuntimeError("x")))
     assert warehouse.tables() == []
-    assert warehouse.query("SELECT count(*) FROM duckdb_schemas() WHERE NOT internal") == [(1,)]
+    assert warehouse.query("SELECT schema_name FROM duckdb_schemas() WHERE NOT internal") == []
     assert warehouse.destination.status() == []
 
 

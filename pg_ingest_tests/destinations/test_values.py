@@ -29,7 +29,7 @@ VALUES: list[tuple[pa.DataType, list[Any], str, list[str]]] = [
     ),
     (
         pa.date32(),
-        [TOP32, -TOP32, dt.date(1, 1, 1), -719_164],
+        [TOP32, -TOP32, dt.date(1, 1, 1), -719_163],
         "DATE",
         ["infinity", "-infinity", "0001-01-01", "0001-12-31 (BC)"],
     ),
