@@ -62,6 +62,7 @@ class CopyStream:
         self._subject = subject
         self._silence = silence
         self._pending = bytearray()
+        self._copying = False
         self._ended = False
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._pgconn.socket, selectors.EVENT_READ)
@@ -147,6 +148,7 @@ class CopyStream:
             while self._pgconn.flush():
                 self._selector.select(0.1)
             self._expect(self._result(), pq.ExecStatus.COPY_OUT)
+            self._copying = True
 
     def _fill(self, wanted: int) -> None:
         pending, next_row = self._pending, self._pgconn.get_copy_data
@@ -217,26 +219,26 @@ class CopyStream:
         try:
             if self._pgconn.status == pq.ConnStatus.OK:
                 self._connection.cancel_safe(timeout=_DRAIN_SECONDS)
-                drained = self._drain_rows(deadline) and self._drain_results(deadline)
+                drained = self._drain(deadline)
         except (psycopg.Error, SourceUnreachable):
             log.info("the connection could not be freed and is closed")
         finally:
             if not drained:
                 self._connection.close()
 
-    def _drain_rows(self, deadline: float) -> bool:
+    def _drain(self, deadline: float) -> bool:
+        """Whether the connection is free before the deadline."""
         while time.monotonic() < deadline:
-            size, _ = self._pgconn.get_copy_data(1)
-            if size < 0:
-                return True
-            if size == 0:
-                self._wait(max(0.0, deadline - time.monotonic()))
-        return False
-
-    def _drain_results(self, deadline: float) -> bool:
-        while time.monotonic() < deadline:
-            if self._pgconn.is_busy():
-                self._wait(max(0.0, deadline - time.monotonic()))
-            elif self._pgconn.get_result() is None:
-                return True
+            if self._copying:
+                size, _ = self._pgconn.get_copy_data(1)
+                self._copying = size >= 0
+                if size != 0:
+                    continue
+            elif not self._pgconn.is_busy():
+                result = self._pgconn.get_result()
+                if result is None:
+                    return True
+                self._copying = result.status == pq.ExecStatus.COPY_OUT
+                continue
+            self._wait(max(0.0, deadline - time.monotonic()))
         return False
