@@ -104,7 +104,7 @@ def decode_rows(texts: Sequence[pa.Array], columns: Sequence[Column]) -> Decoded
 
 
 def decode_batch(texts: Sequence[pa.Array], columns: Sequence[Column], size: int) -> Batch:
-    """The columns' texts, all of one length, as a Batch of `size` bytes.
+    """The texts of one or more columns, all of one length, as a Batch of `size` bytes.
 
     A row with a value that cannot be stored goes to `rejected`, with the first such column's reason.
     """
