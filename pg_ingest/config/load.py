@@ -1,9 +1,4 @@
-"""Read `pg_ingest.yaml`: the file, its YAML, its keys, what they mean together; all problems at once.
-
-After a first look finds keys that are wrong by themselves, those are taken out and the rest is judged
-again for what several keys mean together, so that the second kind of problem does not wait for the
-first to be corrected.
-"""
+"""Read `pg_ingest.yaml`: the file, its YAML, its keys, what they mean together; all problems at once."""
 
 from __future__ import annotations
 
@@ -17,9 +12,10 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from pg_ingest.config.model import IngestConfig
-from pg_ingest.config.problem import Path, Problem, nearest, raise_problems
+from pg_ingest.config.problem import Path, Problem, raise_problems
 from pg_ingest.config.rules import find_problems
-from pg_ingest.config.translate import keys_at, problems_of
+from pg_ingest.config.second_look import untold, without_wrong_keys
+from pg_ingest.config.translate import problems_of
 from pg_ingest.config.yaml_text import NotYaml, read_yaml
 from pg_ingest.errors import ConfigError
 
@@ -141,11 +137,12 @@ def _checked(
     try:
         config = IngestConfig.model_validate(data, context=context)
     except ValidationError as error:
-        wrong = problems_of(error)
+        empty = {problem.path for problem in problems}
+        wrong = [problem for problem in problems_of(error) if problem.path not in empty]
         problems += wrong
-        config = _rest(data, wrong, context)
+        config = without_wrong_keys(data, problems, context)
     if config is not None:
-        problems += _untold(find_problems(config), problems)
+        problems += untold(find_problems(config), problems)
     raise_problems(name, problems, line_of, f"the configuration {name}")
     if config is None:
         raise AssertionError("a configuration that did not validate has problems")
@@ -171,71 +168,6 @@ def _take_out_empty(data: dict[str, Any]) -> list[Problem]:
                 )
             places += [((*path, key), below) for key, below in value.items()]
     return problems
-
-
-_STAND_INS: dict[str, Any] = {
-    "destination": {"type": "duckdb", "path": "stand-in.duckdb"},
-    "path": "stand-in.duckdb",
-    "sources": {},
-    "host": "stand-in",
-    "user": "stand-in",
-    "databases": ["stand-in"],
-}
-
-
-def _rest(
-    data: dict[str, Any], wrong: list[Problem], context: dict[str, Any]
-) -> IngestConfig | None:
-    """The configuration without its wrong keys, None when too little is left to judge."""
-    rest = copy.deepcopy(data)
-    for _ in range(_ROUNDS):
-        for problem in sorted(wrong, key=lambda found: -len(found.path)):
-            _take_out(rest, problem.path)
-        try:
-            return IngestConfig.model_validate(rest, context=context)
-        except ValidationError as error:
-            wrong = problems_of(error)
-    return None
-
-
-_ROUNDS = 4
-"""A key taken out may be missed by its parent, which is then taken out, and so on: levels are few."""
-
-
-def _take_out(rest: dict[str, Any], path: Path) -> None:
-    """Remove the key at the path; where it is missing, put a stand-in or remove what needs it."""
-    owner: Any = rest
-    for depth, part in enumerate(path[:-1]):
-        if not isinstance(owner, dict):
-            return _take_out(rest, path[:depth])
-        if part not in owner:
-            return None
-        owner = owner[part]
-    key = str(path[-1])
-    if not isinstance(owner, dict):
-        return _take_out(rest, path[:-1])
-    if key in owner:
-        del owner[key]
-    elif len(path) <= 3 and key in _STAND_INS:
-        owner[key] = copy.deepcopy(_STAND_INS[key])
-    elif len(path) > 1:
-        _take_out(rest, path[:-1])
-    return None
-
-
-def _untold(found: list[Problem], told: list[Problem]) -> list[Problem]:
-    """The problems whose own keys are not already told to be wrong (or miswritten)."""
-    wrong = {problem.path for problem in told}
-    for problem in told:
-        guess = nearest(str(problem.path[-1]), keys_at(problem.path[:-1])) if problem.path else []
-        wrong.update((*problem.path[:-1], key) for key in guess)
-    above = {path[:depth] for path in wrong for depth in range(1, len(path) + 1)}
-    return [
-        problem
-        for problem in found
-        if not any(problem.path[:depth] in wrong for depth in range(1, len(problem.path) + 1))
-        and above.isdisjoint(problem.about)
-    ]
 
 
 def _warnings(config: IngestConfig) -> tuple[str, ...]:

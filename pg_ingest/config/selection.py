@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pg_ingest.config.choice import Chosen, choose, relations_of
+from pg_ingest.config.fit import judge
 from pg_ingest.config.method import Method, Shape
 from pg_ingest.config.model import IngestConfig, PartitionBy, SourceConfig, is_pattern
 from pg_ingest.config.naming import DATABASE
 from pg_ingest.config.patterns import Patterns
 from pg_ingest.config.problem import Problem, did_you_mean, raise_problems
-from pg_ingest.config.table_rules import judge
 from pg_ingest.config.targets import Target, collisions, targets_of, template_of
 from pg_ingest.config.yaml_text import lines_of
 from pg_ingest.errors import ConfigError
@@ -98,26 +98,30 @@ def select_sources(
     targets: list[Target] = []
     selections: dict[str, Selection] = {}
     for name, catalog in catalogs.items():
-        source = _source(config, name)
-        databases, warnings = _databases(name, source, catalog)
-        relations = relations_of(catalog, databases)
-        chosen, wrong, more = choose(name, source, relations, known=catalog is not None)
+        selections[name], wrong, goals = _select(name, _source(config, name), catalog)
         problems += wrong
-        warnings += more
-        for choice in chosen:
-            found, more = judge(source, choice)
-            problems += found
-            warnings += more
-            table = str(choice.id)
-            targets += targets_of(name, source, table, databases or (DATABASE,), choice.path)
-        selections[name] = Selection(
-            tuple(_replication(name, source, choice) for choice in chosen),
-            databases,
-            source.fixed_databases is None,
-            tuple(warnings),
-        )
+        targets += goals
     _raise(config, [*problems, *collisions(targets)])
     return selections
+
+
+def _select(
+    name: str, source: SourceConfig, catalog: SourceCatalog | None
+) -> tuple[Selection, list[Problem], list[Target]]:
+    """The tables of one source, what is wrong with them, and where they would go."""
+    databases, warnings = _databases(name, source, catalog)
+    relations = relations_of(catalog, databases)
+    chosen, problems, more = choose(name, source, relations, known=catalog is not None)
+    warnings += more
+    targets: list[Target] = []
+    for choice in chosen:
+        found, more = judge(source, choice)
+        problems += found
+        warnings += more
+        targets += targets_of(name, source, choice.id, databases or (DATABASE,), choice.path)
+    replications = tuple(_replication(name, source, choice) for choice in chosen)
+    dynamic = source.fixed_databases is None
+    return Selection(replications, databases, dynamic, tuple(warnings)), problems, targets
 
 
 def _raise(config: IngestConfig, problems: list[Problem]) -> None:
@@ -155,7 +159,7 @@ def _databases(
 
 
 def _replication(name: str, source: SourceConfig, choice: Chosen) -> Replication:
-    schema, table = template_of(name, source, str(choice.id))
+    schema, table = template_of(name, source, choice.id)
     several = source.fixed_databases is None or len(source.databases) > 1
     settings, method = choice.settings, choice.settings.method or source.method
     if method is None:

@@ -19,30 +19,29 @@ class Target:
     """One table of one database, and the name it gets. `path`: the setting that selected it."""
 
     source: str
-    table: str
+    table: TableId
     schema_name: str
     table_name: str
     path: Path
     naming: NamingConfig
 
 
-def template_of(source_name: str, source: SourceConfig, table: str) -> tuple[str, str]:
-    """Destination schema and table of `schema.table`, with `{database}` still open."""
-    schema, _, name = table.partition(".")
-    values = {"source": source_name, "schema": schema, "table": name}
+def template_of(source_name: str, source: SourceConfig, table: TableId) -> tuple[str, str]:
+    """Schema and table in the destination, with `{database}` still open."""
+    values = {"source": source_name, "schema": table.schema, "table": table.name}
     return fill(source.naming.schema_, values), fill(source.naming.table, values)
 
 
 def targets_of(
     source_name: str,
     source: SourceConfig,
-    table: str,
+    table: TableId,
     databases: Sequence[str],
     path: Path | None = None,
 ) -> Iterator[Target]:
     """The targets of a table over the databases: one, unless the names hold `{database}`."""
     schema, name = template_of(source_name, source, table)
-    place = path or ("sources", source_name, "tables", table)
+    place = path or ("sources", source_name, "tables", str(table))
     varied = DATABASE in source.naming.schema_ or DATABASE in source.naming.table
     for database in databases if varied else databases[:1] or (DATABASE,):
         yield Target(
@@ -61,7 +60,7 @@ def collisions(targets: Iterable[Target]) -> list[Problem]:
     first: dict[tuple[str, str], Target] = {}
     for target in targets:
         fault = name_fault(target.schema_name, target.table_name)
-        if fault is None and DATABASE in target.table:
+        if fault is None and DATABASE in str(target.table):
             fault = f"the name of a table may not hold {DATABASE}"
         if fault:
             remedy = f"choose other names below sources.{target.source}.naming, or exclude it"
@@ -70,7 +69,7 @@ def collisions(targets: Iterable[Target]) -> list[Problem]:
                     target.path,
                     fault,
                     remedy,
-                    target.table,
+                    str(target.table),
                     about=_naming(target),
                 )
             )
@@ -82,7 +81,9 @@ def collisions(targets: Iterable[Target]) -> list[Problem]:
 
 
 def _meeting(other: Target, target: Target) -> Problem:
-    whose = other.table if other.source == target.source else f"{other.table} of {other.source}"
+    whose = str(other.table)
+    if other.source != target.source:
+        whose += f" of {other.source}"
     return Problem(
         target.path,
         f"{target.table} would be stored under the same name as {whose}",
@@ -96,7 +97,7 @@ def _tell_apart(other: Target, target: Target) -> str:
     used = target.naming.schema_ + target.naming.table
     if other.source != target.source and "{source}" not in used:
         return f'write `naming: {{schema: "{{source}}"}}` below sources.{target.source}'
-    ours, others = TableId.parse(target.table), TableId.parse(other.table)
+    ours, others = target.table, other.table
     if "{schema}" not in used and ours.schema.casefold() != others.schema.casefold():
         return f'write `naming: {{schema: "{{source}}_{{schema}}"}}` below sources.{target.source}'
     if "{table}" not in used and ours.name.casefold() != others.name.casefold():

@@ -92,6 +92,7 @@ def test_the_message_as_a_whole(write: Any) -> None:
             {"naming": {"schema": "{s}"}, "tables": {"a.t": {}, "b.t": {}}},
             "sources.shop.naming.schema",
         ),
+        ({"host": {}}, "sources.shop.host"),
         ({"databases": [5], "log": {"slot": "mine"}}, "sources.shop.databases.0"),
     ],
 )
@@ -219,3 +220,12 @@ def test_a_thousand_mistakes_are_told(refusal: Any) -> None:
 def test_the_example_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
     example = Path(__file__).parents[2] / "pg_ingest.example.yaml"
     assert load_config(example).warnings == ()
+
+
+def test_a_required_key_without_a_value_is_told_once(refusal: Any) -> None:
+    text = "destination: {path: w}\nsources:\n  s:\n    host:\n    user: u\n    databases: [d]\n"
+    assert [told.split(" ", 1)[1] for told in refusal(text)] == [
+        "sources.s: selects no table — name tables or patterns below `tables:`, or write `select_all: true` "
+        "and a method",
+        "sources.s.host: has no value — give one, or remove the key",
+    ]

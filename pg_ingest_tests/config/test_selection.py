@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -131,6 +132,14 @@ def test_a_name_with_wildcards_in_it_is_itself_when_it_exists(load: Load) -> Non
     assert names(load, catalog(odd, relation("public.a1")), tables={"public.a[1]": {}}) == [
         "public.a[1]"
     ]
+
+
+def test_a_schema_with_a_dot_in_its_name(load: Load) -> None:
+    dotted = replace(ITEMS, id=TableId("odd.schema", "items"))
+    for how in ({"tables": {"odd.schema.items": {}}}, {"tables": {"odd*": {}}}):
+        [found] = selected(load, catalog(dotted), **how).replications
+        assert found.asset_key == ("shop", "odd.schema", "items")
+        assert found.target_for("shop") == ("shop_odd.schema", "items")
 
 
 def test_what_matches_nothing_is_refused(load: Load) -> None:
