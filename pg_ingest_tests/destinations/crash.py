@@ -81,7 +81,7 @@ def arm(step: str) -> None:
 
     if name == "statement":
         Arrival.run = counted  # type: ignore[method-assign]
-    setattr(ledger, "record", recording)
+    ledger.record = recording  # type: ignore[assignment]
 
 
 def main(path: Path, scope: Scope, step: str) -> None:

@@ -105,8 +105,8 @@ class DuckDbFile:
             if instance.connection is None:
                 instance.connection = self._open(read_only=read_only)
                 instance.read_only = read_only
-            instance.users += 1
             connection = instance.connection.cursor()
+            instance.users += 1
         try:
             yield connection
         finally:
