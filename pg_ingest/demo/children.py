@@ -26,9 +26,8 @@ _START_SECONDS = 120
 
 def pg_ingest(*arguments: str, environment: Mapping[str, str], folder: Path) -> int:
     """Run a `pg-ingest` command in `folder` to its end, talking to our terminal; its exit code."""
-    command = [sys.executable, "-c", "from pg_ingest.cli import main; main()", *arguments]
     process = subprocess.Popen(
-        command,
+        _command(*arguments),
         cwd=folder,
         env=dict(environment),
         stdin=subprocess.DEVNULL,
@@ -44,16 +43,15 @@ def pg_ingest(*arguments: str, environment: Mapping[str, str], folder: Path) -> 
 def user_interface(
     port: int, environment: Mapping[str, str], folder: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """`dagster dev` on that port until the block ends; it says what it does in `folder/dagster.log`.
+    """`pg-ingest dev` on that port until the block ends; what it says is in `folder/dagster.log`.
 
     Raises:
         PersonMustAct: it does not answer.
     """
     log = folder / "dagster.log"
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "pg_ingest.definitions"]
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [*command, "-h", "127.0.0.1", "-p", str(port)],
+            _command("dev", "--port", str(port)),
             cwd=folder,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
@@ -66,6 +64,10 @@ def user_interface(
         yield process
     finally:
         _end(process)
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", "from pg_ingest.cli import main; main()", *arguments]
 
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int, log: Path) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from pg_ingest.cli.instance import make_home
+from pg_ingest.config.method import Method
 from pg_ingest.demo import signals
 from pg_ingest.demo.children import pg_ingest, user_interface
 from pg_ingest.demo.cluster import free_port, is_free
@@ -22,7 +24,7 @@ ROWS = 1_000_000
 """Of the largest table, `sales.order_items`."""
 
 _USUAL_PORT = 3000
-_CHANGES = 1500  # transactions between the two syncs of `--once`
+_CHANGES = 900  # transactions before each later sync of `--once`
 
 
 def main(*, once: bool, port: int | None = None, rows: int = ROWS, keep: Path | None = None) -> int:
@@ -68,15 +70,21 @@ def _set_up(console: Console, rows: int, keep: Path | None) -> Iterator[Scene]:
 
 
 def _once(console: Console, stage: Scene) -> int:
+    """Three syncs: all tables, those by key while a transaction is open, all after it has committed."""
+    by_key = [str(shown.table) for shown in SHOP if shown.method is Method.KEY_BASED]
+    if code := _sync(console, stage, "first sync"):
+        return code
     with stage.workload.late_order():
-        stage.workload.run(_CHANGES // 5)
-        console.rule("first sync, while an order stays uncommitted")
-        if code := _sync(stage):
+        stage.workload.run(_CHANGES)
+        if code := _sync(console, stage, "tables by key, while an order is uncommitted", *by_key):
             return code
     stage.workload.run(_CHANGES)
-    console.rule("second sync, after inserts, updates, deletes and the late commit")
-    if code := _sync(stage):
+    if code := _sync(console, stage, "second sync, after more changes and the late commit"):
         return code
+    return _judge(console, stage)
+
+
+def _judge(console: Console, stage: Scene) -> int:
     console.rule("comparing source and destination row by row")
     verdicts = _compare(stage)
     print_verdicts(console, verdicts)
@@ -89,8 +97,9 @@ def _once(console: Console, stage: Scene) -> int:
     return 0
 
 
-def _sync(stage: Scene) -> int:
-    return pg_ingest("sync", environment=stage.environment(), folder=stage.folder)
+def _sync(console: Console, stage: Scene, title: str, *tables: str) -> int:
+    console.rule(title)
+    return pg_ingest("sync", *tables, environment=stage.environment(), folder=stage.folder)
 
 
 def _compare(stage: Scene) -> list[Verdict]:
@@ -107,7 +116,10 @@ def _compare(stage: Scene) -> list[Verdict]:
 
 def _live(console: Console, stage: Scene, port: int | None) -> int:
     environment = stage.environment()
+    make_home(stage.config)
     pg_ingest("discover", environment=environment, folder=stage.folder)
+    if code := _sync(console, stage, "first sync; the later ones are Dagster's"):
+        return code
     if port is None:
         port = _USUAL_PORT if is_free(_USUAL_PORT) else free_port()
     console.print("Opening Dagster's user interface …")

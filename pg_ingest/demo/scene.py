@@ -22,13 +22,6 @@ from pg_ingest.table import TableId
 _HEADER = """\
 # Written by `pg-ingest demo`: a shop on an embedded PostgreSQL, replicated into one DuckDB file.
 """
-_DAGSTER_YAML = """\
-telemetry: {enabled: false}
-nux: {enabled: false}
-run_queue: {dequeue_interval_seconds: 1}
-concurrency:
-  pools: {granularity: op, default_limit: 1}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +53,9 @@ class Scene:
         return Workload(self.programs, self.size)
 
     def environment(self) -> dict[str, str]:
-        """For child processes: this configuration and a Dagster home of its own."""
+        """For child processes: this configuration, and nobody else's Dagster."""
         kept = {name: value for name, value in os.environ.items() if "DAGSTER" not in name}
-        home = self.folder / ".dagster_home"
-        return {**kept, "PG_INGEST_CONFIG": str(self.config), "DAGSTER_HOME": str(home)}
+        return {**kept, "PG_INGEST_CONFIG": str(self.config)}
 
     def target(self, table: TableId) -> TableId:
         """Where the default naming puts a table."""
@@ -123,6 +115,3 @@ def _write_config(folder: Path, host: str, port: int) -> None:
     }
     text = yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=110)
     (folder / "pg_ingest.yaml").write_text(_HEADER + text)
-    home = folder / ".dagster_home"
-    home.mkdir()
-    (home / "dagster.yaml").write_text(_DAGSTER_YAML)
