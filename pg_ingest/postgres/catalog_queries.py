@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import LiteralString
 
 from psycopg import sql
 
@@ -84,15 +85,26 @@ def types(wanted: Wanted) -> sql.Composed:
     return sql.SQL(
         "WITH RECURSIVE {wanted}, reached(oid) AS ("
         " SELECT DISTINCT a.atttypid FROM wanted w JOIN pg_attribute a ON a.attrelid = w.oid"
-        " WHERE a.attnum > 0 AND NOT a.attisdropped"
-        " UNION SELECT step.oid FROM reached r JOIN pg_type t ON t.oid = r.oid"
-        " CROSS JOIN LATERAL (VALUES (t.typbasetype), (t.typelem)) AS step(oid) WHERE step.oid <> 0)"
-        " SELECT t.oid::int8, t.typname::text, n.nspname::text, t.typtype::text,"
-        " t.typbasetype::int8, t.typtypmod, coalesce(e.oid, 0)::int8,"
-        " t.typdelim::text, format_type(t.oid, NULL)"
-        " FROM reached r JOIN pg_type t ON t.oid = r.oid JOIN pg_namespace n ON n.oid = t.typnamespace"
-        " LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid"
-    ).format(wanted=wanted.cte())
+        " WHERE a.attnum > 0 AND NOT a.attisdropped {reach}"
+    ).format(wanted=wanted.cte(), reach=sql.SQL(_REACH))
+
+
+def types_of(oids: Sequence[int]) -> sql.Composed:
+    """The same for these types and what they are made of."""
+    return sql.SQL(
+        "WITH RECURSIVE reached(oid) AS (SELECT DISTINCT unnest({oids}::oid[]) {reach}"
+    ).format(oids=sql.Literal(list(oids)), reach=sql.SQL(_REACH))
+
+
+_REACH: LiteralString = """
+UNION SELECT step.oid FROM reached r JOIN pg_type t ON t.oid = r.oid
+CROSS JOIN LATERAL (VALUES (t.typbasetype), (t.typelem)) AS step(oid) WHERE step.oid <> 0)
+SELECT t.oid::int8, t.typname::text, n.nspname::text, t.typtype::text,
+t.typbasetype::int8, t.typtypmod, coalesce(e.oid, 0)::int8,
+t.typdelim::text, format_type(t.oid, NULL)
+FROM reached r JOIN pg_type t ON t.oid = r.oid JOIN pg_namespace n ON n.oid = t.typnamespace
+LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
+"""
 
 
 def indexes(wanted: Wanted) -> sql.Composed:

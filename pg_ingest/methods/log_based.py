@@ -1,0 +1,207 @@
+"""Log based: one snapshot, then every change from the change log.
+
+A table joins with a snapshot that replaces whatever is stored. From then on its changes are taken from
+our change log, not from the source: fold them to the last states, apply, move the bookmark, in one
+transaction of the destination for each step. A step ends where the table's shape changes or when it has
+STEP_ROWS changes, in the middle of a large transaction if need be, so memory is bounded by a step. The
+bookmark names the last change applied, so a step that failed is simply done again.
+
+How snapshot and log meet is told in `changelog/handover.py`, how changes fold in `changelog/fold.py`.
+
+A table without a key must have REPLICA IDENTITY FULL; it is kept as a multiset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import polars as pl
+import pyarrow as pa
+
+from pg_ingest.batch import Batch, Changes, Counts, Everything, Reading
+from pg_ingest.bookmark import Bookmark, LogBasedBookmark, LoggedColumn, method_of
+from pg_ingest.changelog.fold import LSN, OP, SEQUENCE, count, fold
+from pg_ingest.changelog.handover import still_to_apply
+from pg_ingest.changelog.states import counted_rows, keyed_rows, stored_fields
+from pg_ingest.config.method import Shape
+from pg_ingest.config.selection import Replication
+from pg_ingest.decode.types import arrow_schema
+from pg_ingest.errors import BookmarkUnusable, MethodUnavailable
+from pg_ingest.lsn import Lsn
+from pg_ingest.methods.columns import chosen_columns
+from pg_ingest.methods.rows import rows_at_once
+from pg_ingest.postgres.select import select_rows
+from pg_ingest.postgres.session import Session
+from pg_ingest.table import Column, ReplicaIdentity, Table
+
+STEP_ROWS = 250_000
+"""Changes in one step: the fold and the decoded rows of wide tables stay under 200 MB."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """Changes of one table while it had one shape, in the order of the log.
+
+    Attributes:
+        columns: the published columns then, with types as the server has them now.
+        rows: as `decode.messages.Changes.rows`.
+        size: bytes in the log.
+    """
+
+    columns: tuple[Column, ...]
+    rows: pl.DataFrame
+    size: int
+
+
+@contextmanager
+def snapshot(session: Session, replication: Replication, table: Table) -> Iterator[Reading]:
+    """All rows of the table at one moment, and the bookmark from which the log continues.
+
+    The slot must exist and the publication must carry the table. Raises MethodUnavailable for a table
+    without a usable key, PermissionMissing, SourceTableChanged, QueryRefused.
+    """
+    columns = chosen_columns(session, replication, table)
+    key = _key(replication, table)
+    soft = replication.shape is Shape.SOFT_DELETE
+    query = select_rows(table, columns, where=replication.where)
+    session.explain(query)
+    with rows_at_once(session, table, query) as rows:
+        seen = rows.snapshot
+        ((joined,),) = session.rows(
+            "SELECT pg_current_wal_insert_lsn()::text", what="asking for the WAL position"
+        )
+        schema = pa.schema([*arrow_schema(columns), *stored_fields(soft=soft)])
+        yield Reading(
+            schema=schema,
+            batches=_with_lsn(rows.batches, schema, seen.lsn),
+            scope=Everything(),
+            bookmark=LogBasedBookmark(
+                lsn=str(Lsn(0)),
+                sequence=-1,
+                snapshot_xmin=seen.xmin,
+                snapshot_xmax=seen.xmax,
+                snapshot_in_progress=seen.in_progress,
+                joined_lsn=joined,
+                columns=tuple(LoggedColumn(c.name, c.attnum, c.type.display) for c in columns),
+                key=key,
+                where=replication.where,
+            ),
+            phase="snapshot",
+            position_to=str(seen.lsn),
+        )
+
+
+def _key(replication: Replication, table: Table) -> tuple[str, ...]:
+    """What old tuples in the log identify a row by, () for all columns."""
+    key = replication.key or table.primary_key or table.identity_columns
+    if table.identity is ReplicaIdentity.FULL:
+        return key
+    if not table.identity_columns or not set(key) <= set(table.identity_columns):
+        raise MethodUnavailable(
+            f"{table.id}: the log does not tell old rows apart by ({', '.join(key)})",
+            detail=f"replica identity {table.identity.value}: ({', '.join(table.identity_columns)})",
+            hint="use the columns of the replica identity as `key`, or ALTER TABLE … REPLICA IDENTITY FULL",
+        )
+    return table.identity_columns
+
+
+def _with_lsn(batches: Iterator[Batch], schema: pa.Schema, lsn: Lsn) -> Iterator[Batch]:
+    """Our own columns beside the data: the snapshot's position, and not deleted."""
+    for batch in batches:
+        own = schema.names[batch.rows.num_columns :]
+        arrays = [
+            pa.repeat(pa.scalar(int(lsn), pa.int64()), batch.rows.num_rows)
+            if name == LSN
+            else pa.nulls(batch.rows.num_rows, schema.field(name).type)
+            for name in own
+        ]
+        rows = pa.RecordBatch.from_arrays([*batch.rows.columns, *arrays], schema=schema)
+        yield Batch(rows, batch.rejected, batch.size)
+
+
+def bookmark_of(replication: Replication, bookmark: Bookmark | None) -> LogBasedBookmark | None:
+    """The bookmark from which the log may continue; None when a snapshot is needed first.
+
+    Raises BookmarkUnusable when the stored rows are of another method, key or filter.
+    """
+    if bookmark is None:
+        return None
+    if not isinstance(bookmark, LogBasedBookmark):
+        raise BookmarkUnusable(
+            f"{replication.table} was replicated by method {method_of(bookmark)} before",
+            detail="its stored rows say nothing about where the log continues",
+            hint="`pg-ingest reset TABLE` takes a new snapshot; the old rows stay until it is complete",
+        )
+    if bookmark.where != replication.where:
+        raise BookmarkUnusable(
+            f"{replication.table}: the row filter is not the one of the snapshot",
+            detail="rows that it leaves out now are stored, or the other way round",
+            hint="`pg-ingest reset TABLE` takes a new snapshot with the new filter",
+        )
+    return bookmark
+
+
+def steps(
+    replication: Replication, bookmark: LogBasedBookmark, pieces: Iterable[Piece]
+) -> Iterator[Reading]:
+    """What must be applied of `pieces`, one Reading a step; each bookmark follows from the one before."""
+    for piece in pieces:
+        rows = still_to_apply(piece.rows, bookmark).sort(LSN, SEQUENCE)
+        for part in _parts(rows):
+            size = round(piece.size * len(part) / max(len(piece.rows), 1))
+            reading = _step(replication, bookmark, _chosen(replication, piece.columns), part, size)
+            assert isinstance(reading.bookmark, LogBasedBookmark)
+            yield reading
+            bookmark = reading.bookmark
+
+
+def _parts(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """At most STEP_ROWS and one: an old tuple and the new one after it are never torn apart."""
+    start = 0
+    while start < len(rows):
+        length = min(STEP_ROWS, len(rows) - start)
+        length += rows.item(start + length - 1, OP) == "b"
+        yield rows.slice(start, length)
+        start += length
+
+
+def _chosen(replication: Replication, columns: Sequence[Column]) -> tuple[Column, ...]:
+    wanted = None if replication.columns is None else frozenset(replication.columns)
+    return tuple(
+        column
+        for column in columns
+        if (wanted is None or column.name in wanted)
+        and column.name not in replication.exclude_columns
+    )
+
+
+def _step(
+    replication: Replication,
+    bookmark: LogBasedBookmark,
+    columns: tuple[Column, ...],
+    rows: pl.DataFrame,
+    size: int,
+) -> Reading:
+    soft = replication.shape is Shape.SOFT_DELETE
+    scope: Changes | Counts
+    if bookmark.key:
+        folded = fold(rows, bookmark.key)
+        batch = keyed_rows(folded.states, columns, bookmark.key, soft=soft, size=size)
+        scope = Changes(bookmark.key, folded.truncated, soft)
+    else:
+        counted = count(rows, [column.name for column in columns])
+        batch = counted_rows(counted.rows, columns, soft=soft, size=size)
+        scope = Counts(counted.truncated, soft)
+    lsn, sequence = rows.select(pl.last(LSN), pl.last(SEQUENCE)).row(0)
+    logged = tuple(LoggedColumn(c.name, c.attnum, c.type.display) for c in columns)
+    return Reading(
+        schema=batch.rows.schema,
+        batches=iter([batch]),
+        scope=scope,
+        bookmark=replace(bookmark, lsn=str(Lsn(lsn)), sequence=sequence, columns=logged),
+        phase="changes",
+        position_from=bookmark.lsn,
+        position_to=str(Lsn(lsn)),
+    )
