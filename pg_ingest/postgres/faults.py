@@ -26,6 +26,7 @@ from pg_ingest.errors import (
     PermissionMissing,
     PgIngestError,
     QueryRefused,
+    SlotBusy,
     SourceBusy,
     SourceTableChanged,
     SourceUnreachable,
@@ -181,6 +182,11 @@ _MEANINGS: dict[str, _Meaning] = {
         QueryRefused,
         "it is not in a state to be read",
         "a materialized view without data needs REFRESH MATERIALIZED VIEW first",
+    ),
+    "55006": _Meaning(
+        SlotBusy,
+        "somebody else is using it",
+        "one reader a slot: pg_replication_slots.active_pid says who; it is tried again",
     ),
     "55P03": _Meaning(
         SourceBusy,
