@@ -69,9 +69,6 @@ def snapshot(session: Session, replication: Replication, table: Table) -> Iterat
     session.explain(query)
     with rows_at_once(session, table, query) as rows:
         seen = rows.snapshot
-        ((joined,),) = session.rows(
-            "SELECT pg_current_wal_insert_lsn()::text", what="asking for the WAL position"
-        )
         schema = pa.schema([*arrow_schema(columns), *stored_fields(soft=soft)])
         yield Reading(
             schema=schema,
@@ -83,7 +80,7 @@ def snapshot(session: Session, replication: Replication, table: Table) -> Iterat
                 snapshot_xmin=seen.xmin,
                 snapshot_xmax=seen.xmax,
                 snapshot_in_progress=seen.in_progress,
-                joined_lsn=joined,
+                joined_lsn=str(seen.lsn),
                 columns=tuple(LoggedColumn(c.name, c.attnum, c.type.display) for c in columns),
                 key=key,
                 where=replication.where,

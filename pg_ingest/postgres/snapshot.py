@@ -13,8 +13,9 @@ class Snapshot:
     """One consistent view of a database.
 
     Attributes:
-        lsn: the WAL position directly after the snapshot was taken (replayed position on a standby): every
-            transaction it sees has committed before, but not every one committed before is seen.
+        lsn: the WAL insert position directly after the snapshot was taken (on a standby the replayed one):
+            every transaction it sees has committed before, but not every one committed before is seen. The
+            write position would not do: with synchronous_commit off a commit is seen before it is written.
         taken_at: the server's time, ISO 8601, UTC.
         xmin: every transaction id below has ended, and is visible if it committed.
         xmax: no transaction id from here on is visible.
@@ -41,9 +42,10 @@ class Snapshot:
 def snapshot_query(server_version: int, is_standby: bool) -> str:
     """The query whose row `Snapshot.parse` takes: the names changed in versions 10 and 13."""
     if server_version >= 100000:
-        current, replayed = "pg_current_wal_lsn()", "pg_last_wal_replay_lsn()"
+        current, replayed = "pg_current_wal_insert_lsn()", "pg_last_wal_replay_lsn()"
     else:
-        current, replayed = "pg_current_xlog_location()", "pg_last_xlog_replay_location()"
+        current = "pg_current_xlog_insert_location()"
+        replayed = "pg_last_xlog_replay_location()"
     lsn = replayed if is_standby else current
     visible = "pg_current_snapshot()" if server_version >= 130000 else "txid_current_snapshot()"
     return (
