@@ -35,7 +35,6 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "threads": THREADS,
     "preserve_insertion_order": False,
     "autoinstall_known_extensions": False,
-    "TimeZone": "UTC",
 }
 
 
@@ -74,10 +73,12 @@ class DuckDbFile:
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection | None]:
         """A connection that only reads, None when there is no file yet.
 
-        Raises DestinationBusy and DestinationFailed.
+        A log beside the file was left by a process that died; bringing it into the file takes a
+        connection that may write. Raises DestinationBusy and DestinationFailed.
         """
         if self.path.exists():
-            with self._connection(read_only=True) as connection:
+            log = self.path.with_name(self.path.name + ".wal")
+            with self._connection(read_only=not log.exists()) as connection:
                 yield connection
         else:
             yield None
@@ -108,6 +109,7 @@ class DuckDbFile:
             connection = instance.connection.cursor()
             instance.users += 1
         try:
+            connection.execute("SET TimeZone = 'UTC'")
             yield connection
         finally:
             connection.close()
