@@ -50,7 +50,8 @@ class Server:
     Attributes:
         source: its name in the configuration.
         config: its settings; at most `config.limits.connections` sessions are open at once, further
-            callers wait.
+            callers wait. A thread that holds one should not ask for another: with a single place it
+            would wait for itself.
         retry_delays: see RETRY_DELAYS.
     """
 

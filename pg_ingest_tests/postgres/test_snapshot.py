@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pg_ingest.demo.cluster import Cluster
 from pg_ingest.errors import QueryRefused
 from pg_ingest.lsn import Lsn
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.snapshot import Snapshot, snapshot_query
 from pg_ingest_tests.conftest import Database
+from pg_ingest_tests.postgres.conftest import server_for
 
 
 def test_parses_ids_that_were_running() -> None:
@@ -47,7 +49,7 @@ def test_records_position_and_time(database: Database, session: Session) -> None
     ((before,),) = database.rows("select pg_current_wal_lsn()::text")
     with session.snapshot() as snapshot:
         pass
-    ((after,),) = database.rows("select pg_current_wal_lsn()::text")
+    ((after,),) = database.rows("select pg_current_wal_insert_lsn()::text")
     assert Lsn.parse(before) <= snapshot.lsn <= Lsn.parse(after)
     taken = datetime.fromisoformat(snapshot.taken_at)
     assert taken.utcoffset() == timedelta(0)
@@ -87,13 +89,26 @@ def test_settings_are_bound_to_the_transaction(session: Session) -> None:
 @pytest.mark.parametrize(
     ("version", "standby", "names"),
     [
-        (180000, False, ("pg_current_wal_lsn()", "pg_current_snapshot()")),
+        (180000, False, ("pg_current_wal_insert_lsn()", "pg_current_snapshot()")),
         (180000, True, ("pg_last_wal_replay_lsn()", "pg_current_snapshot()")),
-        (120000, False, ("pg_current_wal_lsn()", "txid_current_snapshot()")),
-        (90600, False, ("pg_current_xlog_location()", "txid_current_snapshot()")),
+        (120000, False, ("pg_current_wal_insert_lsn()", "txid_current_snapshot()")),
+        (90600, False, ("pg_current_xlog_insert_location()", "txid_current_snapshot()")),
         (90600, True, ("pg_last_xlog_replay_location()", "txid_current_snapshot()")),
     ],
 )
 def test_names_of_each_version(version: int, standby: bool, names: tuple[str, str]) -> None:
     query = snapshot_query(version, standby)
     assert all(name in query for name in names)
+
+
+def test_on_a_standby() -> None:
+    with Cluster() as standby:
+        standby.stop("fast")
+        (standby.data / "standby.signal").touch()
+        standby.start()
+        with server_for(standby).session("postgres") as session:
+            assert session.is_standby
+            with session.snapshot() as snapshot:
+                ((replayed,),) = session.rows("SELECT pg_last_wal_replay_lsn()::text")
+            assert snapshot.lsn == Lsn.parse(replayed) > Lsn(0)
+            assert snapshot.in_progress == ()
