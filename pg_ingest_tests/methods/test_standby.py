@@ -1,0 +1,115 @@
+"""Reading from a hot standby."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pg_ingest.demo.cluster import Cluster
+from pg_ingest_tests.conftest import Database
+from pg_ingest_tests.methods.conftest import Pair, full, keyed
+
+BY_ID = keyed("t", "id")
+
+
+@dataclass
+class Standby(Cluster):
+    """A streaming copy of `primary`."""
+
+    primary: Cluster | None = None
+
+    def _initialise(self) -> None:
+        assert self.primary is not None
+        address = ("-h", self.primary.host, "-p", self.primary.port, "-U", self.primary.user)
+        self._run("pg_basebackup", "-D", self.data, *address, "-R", "-X", "stream", "-c", "fast")
+
+
+@pytest.fixture(scope="module")
+def standby(cluster: Cluster) -> Iterator[Standby]:
+    settings = {
+        **cluster.settings,
+        "primary_conninfo": f"host={cluster.host} port={cluster.port} user={cluster.user}",
+    }
+    with Standby(settings=settings, primary=cluster) as running:
+        yield running
+
+
+@pytest.fixture
+def copy(database: Database, standby: Standby, tmp_path: Path) -> Pair:
+    """The database as the standby has it."""
+    replica = Database(database.name, standby.host, standby.port, standby.user)
+    return Pair(replica, tmp_path / "warehouse.duckdb")
+
+
+def catch_up(database: Database, standby: Standby) -> None:
+    """Wait until the standby has replayed what the primary has written."""
+    ((lsn,),) = database.rows("select pg_current_wal_insert_lsn()::text")
+    with database.connect(options="-c synchronous_commit=on") as connection:
+        connection.execute("select pg_logical_emit_message(true, 'test', 'flush')")
+    anywhere = Database("postgres", standby.host, standby.port, standby.user)
+    deadline = time.monotonic() + 30
+    while not anywhere.rows("select pg_last_wal_replay_lsn() >= %s::pg_lsn", lsn)[0][0]:
+        assert time.monotonic() < deadline, "the standby does not catch up"
+        time.sleep(0.02)
+
+
+def test_a_full_table_from_a_standby(database: Database, standby: Standby, copy: Pair) -> None:
+    database.execute(
+        "create table t (id int, v text); insert into t select g, 'x' from generate_series(1, 99) g"
+    )
+    catch_up(database, standby)
+    report = copy.sync(full("t"))
+    assert report.counts.total == 99
+    assert report.lag_bytes is not None
+    assert copy.stored(full("t")) == copy.source("select * from t")
+
+
+def test_a_late_commit_at_the_primary(database: Database, standby: Standby, copy: Pair) -> None:
+    database.execute("create table t (id int generated always as identity primary key, v text)")
+    with database.connect(autocommit=False) as late:
+        late.execute("insert into t (v) values ('late')")
+        database.execute("insert into t (v) values ('early')")
+        catch_up(database, standby)
+        for _ in range(2):
+            report = copy.sync(BY_ID)
+            assert copy.position(BY_ID) is None
+        assert "read from a standby" in report.notes[0]
+    catch_up(database, standby)
+    copy.sync(BY_ID)
+    assert copy.stored(BY_ID) == copy.source("select * from t")
+    assert copy.position(BY_ID) == "2"
+    assert not copy.sync(BY_ID).counts.changed
+
+
+def test_a_prepared_transaction_at_the_primary(
+    database: Database, standby: Standby, copy: Pair
+) -> None:
+    database.execute("create table t (id int generated always as identity primary key, v text)")
+    with database.connect() as late:
+        late.execute("begin; insert into t (v) values ('late')")
+        late.execute(f"prepare transaction '{database.name}'")
+    database.execute("insert into t (v) values ('early')")
+    catch_up(database, standby)
+    copy.sync(BY_ID)
+    copy.sync(BY_ID)
+    assert copy.position(BY_ID) is None
+    database.execute(f"commit prepared '{database.name}'")
+    catch_up(database, standby)
+    copy.sync(BY_ID)
+    assert copy.stored(BY_ID) == copy.source("select * from t")
+
+
+def test_a_reload_in_one_transaction_arrives_whole(
+    database: Database, standby: Standby, copy: Pair
+) -> None:
+    database.execute("create table t (id int primary key, v text); insert into t values (1, 'a')")
+    catch_up(database, standby)
+    copy.sync(full("t"))
+    database.execute("begin; truncate t; insert into t values (2, 'b'); commit")
+    catch_up(database, standby)
+    copy.sync(full("t"))
+    assert copy.stored(full("t")) == [("2", "b")]
