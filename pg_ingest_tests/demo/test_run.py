@@ -1,0 +1,141 @@
+"""`pg-ingest demo`, from its start to the last process it leaves (none)."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from pg_ingest.config.method import Method
+from pg_ingest.demo import run
+from pg_ingest.demo.cluster import free_port
+from pg_ingest.demo.compare import Comparison
+from pg_ingest.demo.report import Load, Verdict
+from pg_ingest.demo.scene import scene
+from pg_ingest.demo.shop import ShopTable, Size
+from pg_ingest.errors import PersonMustAct
+from pg_ingest.table import TableId
+
+ROWS = "4000"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a demo runs: its temporary folder, and a mark that each of its processes inherits."""
+
+    folder: Path
+    mark: str
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        environment = {**os.environ, "TMPDIR": str(self.folder)}
+        environment["PATH"] += os.pathsep + self.mark
+        command = [sys.executable, "-c", "from pg_ingest.cli import main; main()", "demo"]
+        return subprocess.Popen(
+            [*command, "--rows", ROWS, *arguments],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def processes(self) -> list[str]:
+        """Command lines of the processes that carry the mark."""
+        found = []
+        for environ in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if self.mark.encode() in environ.read_bytes():
+                    found.append(environ.with_name("cmdline").read_text().replace("\0", " "))
+            except OSError:
+                continue
+        return found
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    folder = Path(tempfile.mkdtemp(prefix="pg_ingest_test_"))
+    folder.chmod(0o755)  # PostgreSQL runs as another user when the tests are run by root
+    yield Place(folder, f"/mark-{uuid.uuid4().hex}")
+    shutil.rmtree(folder)
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> str:
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if text in line:
+            return said
+    raise AssertionError(f"the demo never said {text!r}:\n{said}")
+
+
+def test_once_ends_with_equal_tables_and_leaves_nothing(place: Place) -> None:
+    process = place.start("--once")
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert "All 12 tables are equal" in said
+    assert "method: full_table" in said
+    assert "method: key_based" in said
+    assert place.processes() == []
+    assert list(place.folder.iterdir()) == []
+
+
+def test_ctrl_c_in_the_live_demo_leaves_nothing(place: Place) -> None:
+    process = place.start("--port", str(free_port()))
+    read_until(process, "Ctrl-C stops everything")
+    running = "\n".join(place.processes())
+    for expected in ("pgbench", "dagster", "postgres"):
+        assert expected in running
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "nothing is left running" in said
+    assert place.processes() == []
+    assert list(place.folder.iterdir()) == []
+
+
+def test_sigterm_in_the_middle_of_once_leaves_nothing(place: Place) -> None:
+    process = place.start("--once")
+    read_until(process, "first sync")
+    process.terminate()
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert place.processes() == []
+    assert list(place.folder.iterdir()) == []
+
+
+def test_one_table_that_differs_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = ShopTable(TableId("sales", "orders"), Method.KEY_BASED)
+    loads = [Load(1.0, 10, 100, 10, 0, 0), Load(0.1, 1, 10, 1, 0, 0)]
+    verdicts = [
+        Verdict(shown, loads, Comparison(rows=11, missing=0, surplus=0)),
+        Verdict(shown, loads, Comparison(rows=11, missing=1, surplus=0)),
+    ]
+    monkeypatch.setattr(run, "_compare", lambda stage: verdicts)
+    console = Console(width=130, record=True, quiet=True)
+    assert run._judge(console, None) == 1  # type: ignore[arg-type]
+    monkeypatch.setattr(run, "_compare", lambda stage: verdicts[:1])
+    assert run._judge(console, None) == 0  # type: ignore[arg-type]
+
+
+def test_a_folder_with_something_in_it_is_not_written_to(tmp_path: Path) -> None:
+    (tmp_path / "pg_ingest.yaml").write_text("mine")
+    with pytest.raises(PersonMustAct, match="not empty"), scene(Size(2000), tmp_path):
+        raise AssertionError("it started nevertheless")
+    assert (tmp_path / "pg_ingest.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize("wanted", [1, 2000, 123_456, 1_000_000])
+def test_sizes_fit_together(wanted: int) -> None:
+    size = Size(wanted)
+    assert size.rows >= min(wanted, 2000)
+    assert size.orders * 4 == size.customers * 40 == size.products * 100 == size.rows
