@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -29,6 +30,8 @@ def command(config_path: Path | None, host: str, port: int) -> None:
     print_note(f"http://{host}:{port}  (runs are kept in {home})")
     os.environ[HOME] = str(home)
     os.environ[VARIABLE] = str(loaded.path)
+    # a script's background job inherits SIGINT as ignored, and Dagster stops its children by SIGINT
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.stdout.flush()
     sys.stderr.flush()
     arguments = ["-m", "dagster", "dev", "-m", "pg_ingest.definitions", "-h", host, "-p", str(port)]

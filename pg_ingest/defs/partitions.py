@@ -114,6 +114,6 @@ def _merged(pieces: Sequence[tuple[str, datetime, datetime, str]]) -> list[Load]
     return [Load(d, keys, (start.isoformat(), end.isoformat())) for d, start, end, keys in runs]
 
 
-def newest_windows(partition_by: PartitionBy, count: int = 2) -> list[str]:
-    """Keys of the newest windows, oldest first: rows still arrive in the one just over."""
-    return list(windows(partition_by).get_partition_keys()[-count:])
+def newest_windows(partition_by: PartitionBy, moment: datetime, count: int = 2) -> list[str]:
+    """Keys of the newest windows at that moment, oldest first: rows still arrive in the one just over."""
+    return list(windows(partition_by).get_partition_keys(current_time=moment)[-count:])

@@ -7,6 +7,7 @@ one just over; older ones are backfilled from the UI or by `pg-ingest sync`.
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 import dagster as dg
 
@@ -58,7 +59,7 @@ def sync_schedule(
         free = [one for one in databases if not is_active(context.instance, job.name, one)]
         if not free:
             return dg.SkipReason("the runs before this one have not ended")
-        return list(run_requests(job, free, f"{moment.isoformat()}"))
+        return list(run_requests(job, free, moment))
 
     return tick
 
@@ -80,22 +81,24 @@ def is_active(instance: dg.DagsterInstance, job_name: str, database: str) -> boo
     return instance.get_runs_count(unfinished) > 0
 
 
-def run_requests(job: SyncJob, databases: Iterable[str], tick: str) -> Iterable[dg.RunRequest]:
+def run_requests(
+    job: SyncJob, databases: Iterable[str], moment: datetime
+) -> Iterable[dg.RunRequest]:
     """One run per database, and per newest window where there are windows."""
     for database in databases:
-        for key in partition_keys(job, database):
+        for key in partition_keys(job, database, moment):
             yield dg.RunRequest(
-                run_key=f"{job.name}/{key}/{tick}",
+                run_key=f"{job.name}/{key}/{moment.isoformat()}",
                 partition_key=key,
                 tags={DATABASE_TAG: database},
             )
 
 
-def partition_keys(job: SyncJob, database: str) -> list[str]:
-    """The partitions that a scheduled run fills in this database."""
+def partition_keys(job: SyncJob, database: str, moment: datetime) -> list[str]:
+    """The partitions that the runs of a tick fill in this database."""
     if job.windows is None:
         return [database]
     return [
         dg.MultiPartitionKey({DATABASE: database, WINDOW: window})
-        for window in newest_windows(job.windows)
+        for window in newest_windows(job.windows, moment)
     ]

@@ -37,9 +37,9 @@ def test_windows_cover_start_to_end(every: str, start: str, end: str, keys: list
 @pytest.mark.parametrize("every", ["hour", "day", "week", "month"])
 def test_the_newest_window_is_the_current_one(every: str) -> None:
     wanted = by(every, "2026-01-01")
-    before, current = newest_windows(wanted)
-    made = windows(wanted)
     now = datetime.now(UTC)
+    before, current = newest_windows(wanted, now)
+    made = windows(wanted)
     window = made.time_window_for_partition_key(current)
     assert window.start <= now < window.end
     assert made.time_window_for_partition_key(before).end == window.start
