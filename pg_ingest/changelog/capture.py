@@ -1,0 +1,248 @@
+"""From the slot into the change log, durably, and only then is the slot moved.
+
+Why it is right. Each round peeks at whole transactions, makes their changes durable as segments, commits
+them by replacing the manifest, and then advances the slot to the manifest's position. Whatever is killed:
+
+- before the manifest: the segments are not named by it, the next capture removes them and reads again;
+- between manifest and advance: the server sends the same transactions again; those that committed below
+  the manifest's position are left out. A commit record below it ends at or below it, because the
+  position is the end of a commit record or a point up to which everything was read.
+
+So the slot is never ahead of the manifest. If it is, somebody else moved it, changes are lost to us, and
+only a person can say what to do. The same holds for a slot that is gone, and for another server.
+
+A destination is not known here. Capture goes on when none can be reached.
+
+Memory: one piece of the log with its decoded form, and up to FLUSH_BYTES of changes that wait to be written.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pg_ingest.changelog.durable import make_folder
+from pg_ingest.changelog.log import ChangeLog
+from pg_ingest.changelog.manifest import Manifest, Segment
+from pg_ingest.changelog.segments import write_segment
+from pg_ingest.decode.messages import Changes, Relation, State
+from pg_ingest.decode.pgoutput import decode
+from pg_ingest.errors import ProtocolError, SlotUnusable
+from pg_ingest.lsn import Lsn
+from pg_ingest.postgres.session import Session
+from pg_ingest.postgres.slot import (
+    advance_slot,
+    create_slot,
+    flushed_lsn,
+    system_identifier,
+    usable_slot,
+)
+from pg_ingest.postgres.wal import peek
+
+log = logging.getLogger(__name__)
+
+PLUGIN = "pgoutput"
+
+FLUSH_BYTES = 64 << 20
+"""Decoded changes held before they become segments."""
+
+ROUND_BYTES = 64 << 20
+"""What one peek should return: the server keeps it in temporary files meanwhile."""
+
+FIRST_MESSAGES = 100_000
+MOST_MESSAGES = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What one capture did; `rows` and `bytes` (as the server sent them) of all tables."""
+
+    position: Lsn
+    transactions: int
+    rows: int
+    bytes: int
+    segments: tuple[Segment, ...]
+
+
+def join_slot(session: Session, changelog: ChangeLog, slot: str) -> Manifest:
+    """The log's manifest, after making sure that log and slot belong together.
+
+    Before the first capture: creates the slot, or takes an existing one as it is, and begins the log at
+    its position. The publication must exist. The slot must be locked (`postgres.slot.locked_slot`).
+    Raises SlotUnusable, SlotBusy, ChangeLogDamaged, and what `create_slot` raises.
+    """
+    manifest = changelog.manifest()
+    found = usable_slot(session, slot, PLUGIN)
+    server = system_identifier(session)
+    if manifest is not None:
+        _check(manifest, slot, server, None if found is None else found.confirmed_lsn)
+        if manifest.position > flushed_lsn(session):
+            raise SlotUnusable(
+                "the server's log ends before what was captured",
+                detail=f"captured up to {Lsn(manifest.position)}",
+                hint="was the server restored from a backup? Then " + _START_AGAIN,
+            )
+        return manifest
+    found = found or create_slot(session, slot, PLUGIN)
+    position = int(found.confirmed_lsn or 0)
+    manifest = Manifest(
+        source=changelog.source,
+        database=changelog.database,
+        slot=slot,
+        system_identifier=server,
+        begin=position,
+        position=position,
+        captured_at=time.time(),
+    )
+    changelog.commit(manifest)
+    log.info("change log begins: slot=%s lsn=%s", slot, Lsn(position))
+    return manifest
+
+
+_START_AGAIN = (
+    "drop the slot, remove the change log's folder and reset the log-based tables of this database"
+)
+
+
+def _check(manifest: Manifest, slot: str, server: int, confirmed: Lsn | None) -> None:
+    if manifest.system_identifier != server:
+        raise SlotUnusable(
+            "this is another server than the one the change log was captured from",
+            detail=f"system identifier {server} instead of {manifest.system_identifier}",
+            hint=f"connect to the right one, or {_START_AGAIN}",
+        )
+    if manifest.slot != slot:
+        raise SlotUnusable(
+            f"the change log was captured from slot {manifest.slot}, not from {slot}",
+            hint=f"set `log.slot` back, or {_START_AGAIN}",
+        )
+    if confirmed is None:
+        raise SlotUnusable(
+            f"slot {slot} is gone",
+            detail=f"captured up to {Lsn(manifest.position)}; what committed since is lost to the log",
+            hint=f"who dropped it, or was the server replaced by a standby? Then {_START_AGAIN}",
+        )
+    if confirmed > manifest.position:
+        raise SlotUnusable(
+            f"slot {slot} is ahead of the change log",
+            detail=f"the slot stands at {confirmed}, captured is up to {Lsn(manifest.position)}:"
+            " somebody else read the slot, or an older change log was restored",
+            hint=f"let nobody else read this slot; now {_START_AGAIN}",
+        )
+
+
+def capture(
+    session: Session, changelog: ChangeLog, publication: str, manifest: Manifest
+) -> Captured:
+    """Read everything that committed until now into the log, and advance the slot.
+
+    `manifest` is what `join_slot` returned; the slot must still be locked. Every round is durable, so what
+    was done before an error stays done. Raises SlotBusy, ProtocolError, and what `postgres.faults` makes
+    of a failure.
+    """
+    changelog.sweep()
+    make_folder(changelog.segment_folder)
+    target = flushed_lsn(session)
+    messages = FIRST_MESSAGES
+    total = Captured(Lsn(manifest.position), 0, 0, 0, ())
+    while total.position < target:
+        done = _Round(changelog, manifest)
+        for piece in peek(session, manifest.slot, publication, upto=target, messages=messages):
+            done.take(piece)
+        manifest = done.finish(None if done.messages >= messages else target)
+        changelog.commit(manifest)
+        advance_slot(session, manifest.slot, Lsn(manifest.position))
+        messages = _next_size(done.messages, done.bytes, messages)
+        total = _sum(total, done, manifest)
+        log.info(
+            "captured: slot=%s lsn=%s rows=%d bytes=%d",
+            *(manifest.slot, Lsn(manifest.position), done.rows, done.bytes),
+        )
+    return total
+
+
+def _next_size(messages: int, size: int, before: int) -> int:
+    """How many messages make about ROUND_BYTES, going by the last round."""
+    if not messages:
+        return before
+    return min(max(1, round(messages * ROUND_BYTES / size)), MOST_MESSAGES)
+
+
+def _sum(total: Captured, done: _Round, manifest: Manifest) -> Captured:
+    return Captured(
+        Lsn(manifest.position),
+        total.transactions + done.transactions,
+        total.rows + done.rows,
+        total.bytes + done.bytes,
+        total.segments + tuple(done.segments),
+    )
+
+
+@dataclass(slots=True)
+class _Round:
+    """One peek on its way into segments."""
+
+    changelog: ChangeLog
+    manifest: Manifest
+    state: State = field(default_factory=State)
+    messages: int = 0
+    transactions: int = 0
+    rows: int = 0
+    bytes: int = 0
+    segments: list[Segment] = field(default_factory=list)
+    _end: Lsn | None = None
+    _held: dict[int, list[tuple[Relation, list[pa.RecordBatch]]]] = field(default_factory=dict)
+    _held_bytes: int = 0
+
+    def take(self, piece: Any) -> None:
+        """Decode a piece; write segments when enough is held."""
+        decoded = decode(piece, self.state)
+        self.state = decoded.state
+        self.messages += len(piece)
+        self.bytes += int(piece.lengths.sum())
+        self.transactions += decoded.commits
+        self._end = decoded.end_lsn or self._end
+        for changes in decoded.changes:
+            self._hold(changes)
+        if self._held_bytes >= FLUSH_BYTES:
+            self._flush()
+
+    def _hold(self, changes: Changes) -> None:
+        rows = changes.rows
+        position = self.manifest.position
+        if rows.column("_pgi_lsn")[0].as_py() < position:
+            rows = rows.filter(pc.greater_equal(rows.column("_pgi_lsn"), position))
+        if rows.num_rows:
+            runs = self._held.setdefault(changes.relation.oid, [])
+            if not runs or runs[-1][0] != changes.relation:
+                runs.append((changes.relation, []))
+            runs[-1][1].append(rows)
+            self.rows += rows.num_rows
+            self._held_bytes += rows.nbytes
+
+    def _flush(self) -> None:
+        for runs in self._held.values():
+            for relation, batches in runs:
+                number = self.manifest.next_number + len(self.segments)
+                self.segments.append(
+                    write_segment(self.changelog.segment_folder, number, relation, batches)
+                )
+        self._held = {}
+        self._held_bytes = 0
+
+    def finish(self, read_upto: Lsn | None) -> Manifest:
+        """Write what is held; `read_upto` when nothing that committed before it is left in the slot."""
+        if self.state.transaction is not None:
+            raise ProtocolError(
+                "the server stopped in the middle of a transaction",
+                detail=f"transaction {self.state.transaction.xid}",
+                hint="nothing was taken over; it is read again with the next capture",
+            )
+        self._flush()
+        position = max(self.manifest.position, self._end or 0, read_upto or 0)
+        return self.manifest.extended(tuple(self.segments), Lsn(position), time.time())
