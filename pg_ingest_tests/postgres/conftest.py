@@ -44,6 +44,27 @@ def session(server: Server, database: Database) -> Iterator[Session]:
         yield opened
 
 
+@pytest.fixture
+def visitor(cluster: Cluster) -> Iterator[Session]:
+    """A session for a test that needs no table of its own."""
+    with server_for(cluster).session("postgres") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def filtered(cluster: Cluster) -> Iterator[Session]:
+    """A session where `public.orders` has 1,000 rows that no test changes."""
+    admin = Database("postgres", cluster.host, cluster.port, cluster.user)
+    name = f"filtered{os.getpid()}"
+    admin.execute(f"create database {name} template template0")
+    there = Database(name, cluster.host, cluster.port, cluster.user)
+    there.execute('create table orders (id int primary key, note text, "weird%name" int)')
+    there.execute("insert into orders select g, 'n' || g from generate_series(1, 1000) g")
+    with server_for(there).session(name) as opened:
+        yield opened
+    admin.execute(f"drop database {name}")
+
+
 @dataclass(frozen=True)
 class Role:
     """A fresh role that may log in and nothing else."""

@@ -22,9 +22,9 @@ def _config(**given: object) -> SourceConfig:
     )
 
 
-def test_pins_how_values_are_written(session: Session) -> None:
+def test_pins_how_values_are_written(visitor: Session) -> None:
     shown = {
-        name: session.rows(f"SHOW {name}")[0][0]
+        name: visitor.rows(f"SHOW {name}")[0][0]
         for name in (
             *("DateStyle", "TimeZone", "IntervalStyle", "extra_float_digits", "bytea_output"),
             *("client_encoding", "default_transaction_read_only", "row_security", "search_path"),
@@ -69,9 +69,9 @@ def test_shows_its_purpose_in_the_activity_view(server: Server, database: Databa
         assert session.rows("SHOW application_name") == [("pg_ingest/shop/discover",)]
 
 
-def test_writing_is_refused(session: Session) -> None:
+def test_writing_is_refused(visitor: Session) -> None:
     with pytest.raises(Exception, match="read-only transaction"):
-        session.rows("CREATE TABLE public.t (i int)")
+        visitor.rows("CREATE TABLE public.t (i int)")
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "::1", "/run/postgresql"])

@@ -65,24 +65,24 @@ def test_all_rows_arrive_as_csv(numbers: Database, session: Session) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 100, 1 << 20])
-def test_any_block_size_gives_the_same_bytes(session: Session, size: int) -> None:
-    with session.copy(_select("SELECT g, 'a' FROM generate_series(1, 300) g")) as stream:
+def test_any_block_size_gives_the_same_bytes(visitor: Session, size: int) -> None:
+    with visitor.copy(_select("SELECT g, 'a' FROM generate_series(1, 300) g")) as stream:
         assert _everything(stream, size) == b"".join(b"%d,a\n" % g for g in range(1, 301))
 
 
-def test_read_without_a_size_gives_everything(session: Session) -> None:
-    with session.copy(_select("VALUES (1), (2)")) as stream:
+def test_read_without_a_size_gives_everything(visitor: Session) -> None:
+    with visitor.copy(_select("VALUES (1), (2)")) as stream:
         assert stream.read() == b"1\n2\n"
         assert stream.read() == b""
 
 
-def test_no_rows(session: Session) -> None:
-    with session.copy(_select("SELECT 1 WHERE false")) as stream:
+def test_no_rows(visitor: Session) -> None:
+    with visitor.copy(_select("SELECT 1 WHERE false")) as stream:
         assert stream.read(100) == b""
 
 
-def test_null_and_empty_string_differ(session: Session) -> None:
-    with session.copy(_select("SELECT NULL::text, '', 'NULL'")) as stream:
+def test_null_and_empty_string_differ(visitor: Session) -> None:
+    with visitor.copy(_select("SELECT NULL::text, '', 'NULL'")) as stream:
         assert stream.read() == b',"",NULL\n'
 
 
@@ -98,8 +98,8 @@ def test_pyarrow_reads_it_as_a_file(numbers: Database, session: Session) -> None
     assert rows.column("m")[-1].as_py() == 40000
 
 
-def test_literals_with_percent_signs_and_placeholders(session: Session) -> None:
-    with session.copy(_select("SELECT '%s %% 100%', '$1'")) as stream:
+def test_literals_with_percent_signs_and_placeholders(visitor: Session) -> None:
+    with visitor.copy(_select("SELECT '%s %% 100%', '$1'")) as stream:
         assert stream.read() == b"%s %% 100%,$1\n"
 
 
@@ -126,31 +126,31 @@ def test_leaving_early_cancels_and_keeps_the_session(
     ) == [(0,)]
 
 
-def test_leaving_before_the_first_row(session: Session) -> None:
-    with session.copy(_select(MANY)):
+def test_leaving_before_the_first_row(visitor: Session) -> None:
+    with visitor.copy(_select(MANY)):
         pass
-    assert session.rows("SELECT 1") == [(1,)]
+    assert visitor.rows("SELECT 1") == [(1,)]
 
 
-def test_an_error_of_the_reader_comes_out_and_the_snapshot_ends(session: Session) -> None:
-    with pytest.raises(KeyError), session.snapshot(), session.copy(_select(MANY)) as stream:
+def test_an_error_of_the_reader_comes_out_and_the_snapshot_ends(visitor: Session) -> None:
+    with pytest.raises(KeyError), visitor.snapshot(), visitor.copy(_select(MANY)) as stream:
         stream.read(1000)
         raise KeyError("the reader's own")
-    with session.snapshot():
-        assert session.rows("SELECT 1") == [(1,)]
+    with visitor.snapshot():
+        assert visitor.rows("SELECT 1") == [(1,)]
 
 
-def test_statement_that_fails_midway(session: Session) -> None:
+def test_statement_that_fails_midway(visitor: Session) -> None:
     failing = _select("SELECT 10 / (5000 - g), repeat('y', 1000) FROM generate_series(1, 9000) g")
     with (
         pytest.raises(QueryRefused, match="failed while computing a row") as caught,
-        session.snapshot(),
-        session.copy(failing) as stream,
+        visitor.snapshot(),
+        visitor.copy(failing) as stream,
     ):
         assert stream.read(100_000)
         _everything(stream)
     assert "22012" in caught.value.detail
-    assert session.rows("SELECT 1") == [(1,)]
+    assert visitor.rows("SELECT 1") == [(1,)]
 
 
 def test_a_row_is_never_quoted(database: Database, session: Session) -> None:
@@ -164,19 +164,19 @@ def test_a_row_is_never_quoted(database: Database, session: Session) -> None:
     assert "4111" not in str(caught.value)
 
 
-def test_statement_that_does_not_start(session: Session) -> None:
+def test_statement_that_does_not_start(visitor: Session) -> None:
     with (
         pytest.raises(SourceTableChanged, match=r"reading public\.numbers: the table does not"),
-        session.copy(_select('SELECT 1 FROM "public"."numbers"')),
+        visitor.copy(_select('SELECT 1 FROM "public"."numbers"')),
     ):
         raise AssertionError("started")
-    assert session.rows("SELECT 1") == [(1,)]
+    assert visitor.rows("SELECT 1") == [(1,)]
 
 
-def test_several_statements_are_refused(session: Session) -> None:
+def test_several_statements_are_refused(visitor: Session) -> None:
     with (
         pytest.raises(QueryRefused),
-        session.copy(_select("SELECT 1) TO STDOUT; SELECT (1")),
+        visitor.copy(_select("SELECT 1) TO STDOUT; SELECT (1")),
     ):
         raise AssertionError("started")
 
@@ -217,11 +217,11 @@ def test_a_copy_has_its_own_timeout_and_queries_get_theirs_back(database: Databa
             assert session.rows("SHOW statement_timeout") == [("5s",)]
 
 
-def test_a_busy_session_says_so(session: Session) -> None:
-    with session.copy(_select(MANY)) as stream:
+def test_a_busy_session_says_so(visitor: Session) -> None:
+    with visitor.copy(_select(MANY)) as stream:
         stream.read(10)
         with pytest.raises(RuntimeError, match="busy with a COPY"):
-            session.rows("SELECT 1")
+            visitor.rows("SELECT 1")
 
 
 def test_a_killed_backend_is_unreachable(database: Database, session: Session) -> None:
@@ -264,15 +264,15 @@ def test_a_server_that_vanishes_midway(vanish: Stop) -> None:
 
 
 @pytest.fixture
-def frozen(database: Database, session: Session) -> Iterator[Callable[[], None]]:
+def frozen(visitor: Session) -> Iterator[Callable[[], None]]:
     """Stops the session's backend in its tracks when called, and sets it going again at the end."""
-    ((pid,),) = session.rows("SELECT pg_backend_pid()")
+    ((pid,),) = visitor.rows("SELECT pg_backend_pid()")
     yield lambda: os.kill(pid, signal.SIGSTOP)
     os.kill(pid, signal.SIGCONT)
 
 
-def test_a_silent_server_is_given_up(session: Session, frozen: Callable[[], None]) -> None:
-    connection = session._connection
+def test_a_silent_server_is_given_up(visitor: Session, frozen: Callable[[], None]) -> None:
+    connection = visitor._connection
     stream = CopyStream(connection, sql.SQL(MANY), Subject("reading"), silence=1)
     with pytest.raises(SourceUnreachable, match="silent"), stream:
         stream.read(10)
@@ -282,13 +282,13 @@ def test_a_silent_server_is_given_up(session: Session, frozen: Callable[[], None
 
 
 def test_leaving_a_silent_server_does_not_hang(
-    session: Session, frozen: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    visitor: Session, frozen: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pg_ingest.postgres.copy._DRAIN_SECONDS", 0.3)
-    with session.copy(_select(MANY)) as stream:
+    with visitor.copy(_select(MANY)) as stream:
         stream.read(10)
         frozen()
-    assert session._connection.closed
+    assert visitor._connection.closed
 
 
 @pytest.mark.parametrize(
@@ -299,18 +299,18 @@ def test_leaving_a_silent_server_does_not_hang(
     ],
     ids=["for the first row", "for the next row"],
 )
-def test_ctrl_c_interrupts_a_wait(session: Session, waiting: str) -> None:
+def test_ctrl_c_interrupts_a_wait(visitor: Session, waiting: str) -> None:
     main = threading.main_thread().ident or 0
     timer = threading.Timer(0.3, signal.pthread_kill, [main, signal.SIGINT])
     timer.start()
-    with pytest.raises(KeyboardInterrupt), session.copy(_select(waiting)) as stream:
+    with pytest.raises(KeyboardInterrupt), visitor.copy(_select(waiting)) as stream:
         _everything(stream)
     timer.join()
-    assert session.rows("SELECT 1") == [(1,)]
+    assert visitor.rows("SELECT 1") == [(1,)]
 
 
-def test_memory_does_not_grow_with_the_table(session: Session) -> None:
-    with session.copy(_select(MANY)) as stream:
+def test_memory_does_not_grow_with_the_table(visitor: Session) -> None:
+    with visitor.copy(_select(MANY)) as stream:
         for _ in range(40):
             assert len(stream.read(1 << 20)) == 1 << 20
             assert len(stream._pending) < 1 << 16
@@ -385,10 +385,10 @@ def test_an_unpopulated_materialized_view(database: Database, session: Session) 
     assert "REFRESH" in caught.value.hint
 
 
-def test_psycopg_still_agrees(session: Session) -> None:
+def test_psycopg_still_agrees(visitor: Session) -> None:
     """The stream leaves nothing behind in the driver: its own COPY works afterwards."""
-    with session.copy(_select(MANY)) as stream:
+    with visitor.copy(_select(MANY)) as stream:
         stream.read(10)
-    connection: psycopg.Connection = session._connection
+    connection: psycopg.Connection = visitor._connection
     with connection.cursor().copy("COPY (VALUES (1)) TO STDOUT") as theirs:
         assert b"".join(bytes(block) for block in theirs) == b"1\n"

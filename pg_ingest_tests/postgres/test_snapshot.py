@@ -70,20 +70,20 @@ def test_is_read_only_and_ends_without_a_trace(database: Database, session: Sess
     assert state == "idle"
 
 
-def test_ends_after_an_error_inside(session: Session) -> None:
-    with pytest.raises(ZeroDivisionError), session.snapshot():
+def test_ends_after_an_error_inside(visitor: Session) -> None:
+    with pytest.raises(ZeroDivisionError), visitor.snapshot():
         raise ZeroDivisionError
-    with pytest.raises(QueryRefused), session.snapshot():
-        session.rows("SELECT nonsense(")
-    with session.snapshot() as again:
+    with pytest.raises(QueryRefused), visitor.snapshot():
+        visitor.rows("SELECT nonsense(")
+    with visitor.snapshot() as again:
         assert again.xmin > 0
 
 
-def test_settings_are_bound_to_the_transaction(session: Session) -> None:
+def test_settings_are_bound_to_the_transaction(visitor: Session) -> None:
     """As behind a pooler that hands the transaction to another server connection."""
-    session.rows("SELECT set_config('DateStyle', 'German', false)")
-    with session.snapshot():
-        assert session.rows("SELECT date '2024-02-01'::text") == [("2024-02-01",)]
+    visitor.rows("SELECT set_config('DateStyle', 'German', false)")
+    with visitor.snapshot():
+        assert visitor.rows("SELECT date '2024-02-01'::text") == [("2024-02-01",)]
 
 
 @pytest.mark.parametrize(
