@@ -46,7 +46,12 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Everything:
-    """The staged rows are the table (of this database): all others go."""
+    """The staged rows are the table (of this database): all others go.
+
+    `key` columns, if there are any, must be unique among the staged rows: later loads will go by them.
+    """
+
+    key: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

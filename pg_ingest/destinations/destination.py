@@ -69,7 +69,7 @@ class Stage(Protocol):
     ) -> LoadReport:
         """Make the rows visible and store bookmark, report and rejected rows, in ONE transaction.
 
-        Raises KeyNotUnique when `Keys` are not unique among the staged rows, DestinationFailed when
+        Raises KeyNotUnique when the scope's key is not unique among the staged rows, DestinationFailed when
         the destination cannot store; either way everything stays as it was.
         """
         ...

@@ -34,7 +34,7 @@ from pg_ingest.destinations.duckdb.arrival import (
 )
 from pg_ingest.destinations.duckdb.changes import apply_changes, apply_counts
 from pg_ingest.destinations.duckdb.columns import SYNCED_AT
-from pg_ingest.destinations.duckdb.merge import merge
+from pg_ingest.destinations.duckdb.merge import check_unique, merge
 from pg_ingest.destinations.duckdb.statement import Sql, identifier, literal, sql
 from pg_ingest.destinations.duckdb.tables import Stored
 from pg_ingest.errors import DestinationFailed
@@ -47,6 +47,8 @@ def apply(arrival: Arrival, scope: Scope) -> Change:
     """
     match scope:
         case Everything():
+            if scope.key:
+                check_unique(arrival, scope.key)
             return _everything(arrival)
         case Window():
             return _window(arrival, scope)

@@ -31,7 +31,7 @@ def merge(arrival: Arrival, keys: tuple[str, ...]) -> Change:
     """
     for key in keys:
         stored_type(arrival.stage, key)
-    _check_unique(arrival, keys)
+    check_unique(arrival, keys)
     if arrival.table is None:
         return become(arrival)
     notes = tables.evolve(arrival.connection, arrival.table, arrival.stage)
@@ -88,7 +88,8 @@ DELETE FROM {stage} AS s USING {candidates} AS t WHERE {same_key} AND {same_row}
 """
 
 
-def _check_unique(arrival: Arrival, keys: tuple[str, ...]) -> None:
+def check_unique(arrival: Arrival, keys: tuple[str, ...]) -> None:
+    """Raise KeyNotUnique when a key occurs twice among the staged rows."""
     repeated = arrival.run(
         sql(
             "SELECT count(*) FROM (SELECT 1 FROM {stage} GROUP BY {keys} HAVING count(*) > 1)",
