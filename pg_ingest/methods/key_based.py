@@ -53,6 +53,11 @@ A transaction that never ends holds the position; rows above it are read again a
 - Ended means ended for ever: virtual ids are not used again while the server runs, and after a restart
   everything that ran has ended; an old id met again by chance can only hold a position back.
 
+**Where the proof does not hold.** In a materialized view a late row appears with a refresh, in a foreign table
+when another server says so: perhaps long after all of `L` have ended. There, and in views of them, no position
+is ever stored and all rows are read every time. A plain view is followed; its key must be that of the change
+which makes a row appear or change, not, say, of one side of a join.
+
 **What it cannot see.** Deletes. Updates that leave the key as it was. Rows that get a key which was not handed
 out by a running transaction of this server in ascending order: imported history, keys made up by clients
 whose clocks differ by more than the slack, a sequence with CACHE > 1 (refused), rows that logical replication
@@ -89,6 +94,12 @@ class _Plan:
     key: tuple[str, ...]
     followed: Column
     where: str | None
+
+    @property
+    def unproven_key(self) -> tuple[str, ...]:
+        """The key, where only the configuration says that it is unique."""
+        unique = frozenset(self.table.primary_key)
+        return () if unique and unique <= frozenset(self.key) else self.key
 
     def begin(self) -> KeyBasedBookmark:
         """The bookmark before the first row."""
@@ -131,14 +142,14 @@ def read(
 
     sighting = sighted(session, table, plan.followed, plan.where, since)
     watch = watched(session, since, sighting)
-    start = None if again else since.position
+    start = None if again or sighting.detached else since.position
     with rows_at_once(session, table, plan.query(start)) as rows:
         settlement = settled(since, sighting, watch, rows.snapshot)
         new = replace(plan.begin(), position=settlement.position, pending=settlement.pending)
         yield Reading(
             schema=arrow_schema(plan.columns),
             batches=rows.batches,
-            scope=Everything() if old is None else Keys(plan.key),
+            scope=Everything(plan.unproven_key) if old is None else Keys(plan.key),
             bookmark=new,
             phase="snapshot" if old is None or again else "incremental",
             position_from=start or "",

@@ -10,6 +10,7 @@ from pg_ingest.bookmark import KeyBasedBookmark, PendingKey
 from pg_ingest.errors import BookmarkUnusable
 from pg_ingest.methods.replication_key import refuse_random
 from pg_ingest.postgres.keys import greatest_key, ranks
+from pg_ingest.postgres.origins import detached_origins
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.snapshot import Snapshot
 from pg_ingest.postgres.transactions import (
@@ -38,10 +39,12 @@ class Sighting:
         pending: candidates for the position, ascending, all above the old position and not above the
             greatest key; the last one may be new.
         standby: the server was one.
+        detached: see `postgres/origins.py`; where there are any, there is no candidate.
     """
 
     pending: tuple[PendingKey, ...]
     standby: bool
+    detached: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,9 @@ def sighted(
 
     Raises BookmarkUnusable when the greatest key lies below the position.
     """
+    detached = detached_origins(session, table)
+    if detached:
+        return Sighting((), session.is_standby, detached)
     with session.snapshot() as before:
         greatest = greatest_key(session, table, column, where)
     if greatest is None:
@@ -113,13 +119,15 @@ def settled(
     since: KeyBasedBookmark, sighting: Sighting, watch: Watch, snapshot: Snapshot
 ) -> Settlement:
     """The greatest pending position whose transactions have all ended before `snapshot`."""
+    if sighting.detached:
+        return Settlement(None, (), _notes(since, sighting, (), watch))
     confirmed = -1
     for number, one in enumerate(sighting.pending):
         if _has_settled(one, sighting.standby, watch, snapshot):
             confirmed = number
     position = sighting.pending[confirmed].value if confirmed >= 0 else since.position
     pending = sighting.pending[confirmed + 1 :]
-    return Settlement(position, pending, _notes(since, pending, watch, sighting.standby))
+    return Settlement(position, pending, _notes(since, sighting, pending, watch))
 
 
 def _has_settled(one: PendingKey, standby: bool, watch: Watch, snapshot: Snapshot) -> bool:
@@ -129,9 +137,14 @@ def _has_settled(one: PendingKey, standby: bool, watch: Watch, snapshot: Snapsho
 
 
 def _notes(
-    since: KeyBasedBookmark, pending: Sequence[PendingKey], watch: Watch, standby: bool
+    since: KeyBasedBookmark, sighting: Sighting, pending: Sequence[PendingKey], watch: Watch
 ) -> list[str]:
     notes = []
+    if sighting.detached:
+        notes.append(
+            f"all rows are read every time: those of {', '.join(sighting.detached)} can appear long after"
+            " they were written, with keys below any position"
+        )
     held = {name for one in pending if one in since.pending for name in one.transactions}
     processes = sorted({watch.running[name] for name in held & watch.running.keys()})
     if processes:
@@ -144,7 +157,7 @@ def _notes(
             f"the position waits for {watch.prepared} prepared transactions (pg_prepared_xacts);"
             " rows above it are read again, none is lost"
         )
-    if standby:
+    if sighting.standby and not sighting.detached:
         notes.append(
             "read from a standby, which does not show the primary's running transactions: a row may be"
             " missed whose transaction began long before it first wrote; read from the primary to be sure"

@@ -27,6 +27,7 @@ _CLOCK_TYPES = frozenset({"timestamp", "timestamptz"})
 _INFINITE_TYPES = frozenset({"numeric", "float4", "float8", "date", "timestamp", "timestamptz"})
 _TEXT_TYPES = frozenset({"text", "varchar", "bpchar"})
 _NUMERIC_INFINITY_SINCE = 140000
+_SEQUENCE_CATALOGUE_SINCE = 100000
 
 CLOCK_SLACK = "10 seconds"
 """How far a position of clock readings stays behind the greatest one.
@@ -135,7 +136,9 @@ FROM pg_catalog.pg_sequence AS s JOIN pg_catalog.pg_depend AS d ON
 
 
 def sequences(session: Session, table: Table, column: Column) -> tuple[Sequence, ...]:
-    """The sequences behind the column's default or identity, as the catalogue knows them."""
+    """The sequences behind the column's default or identity, as the catalogue (since 10) knows them."""
+    if session.server_version < _SEQUENCE_CATALOGUE_SINCE:
+        return ()
     asked = [table.oid, column.attnum] * 2
     found = session.rows(_SEQUENCES, asked, what="looking at the key's sequence")
     return tuple(Sequence(*row) for row in found)
