@@ -49,10 +49,19 @@ def look_and_save(server: Server, config: IngestConfig) -> tuple[Sight, Selectio
     """Discover, select by what was seen, and only then save it.
 
     A catalogue that the configuration does not fit (a named table is gone) raises ConfigError and is
-    not saved: the code location goes on with the one it has, where only that table fails.
+    not saved: the code location goes on with the one it has, where only that table fails. When it does
+    not fit because a database could not be seen, that is the error.
     """
     sight = rediscover(server, config)
-    selection = select(config, server.source, sight.catalog)
+    unseen = next(iter(sight.failures.values()), None)
+    if sight.empty and unseen is not None:
+        raise unseen
+    try:
+        selection = select(config, server.source, sight.catalog)
+    except ConfigError:
+        if unseen is None:
+            raise
+        raise unseen from None
     if not sight.empty:
         save_catalog(config.state_dir, sight.catalog)
     return sight, selection

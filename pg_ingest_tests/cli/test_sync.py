@@ -1,0 +1,165 @@
+"""`pg-ingest sync` and `reset`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pg_ingest.cli.instance import make_home
+from pg_ingest_tests.cli.conftest import Project
+
+FULL = "method: full_table\ntables:\n  public.orders: {}\n"
+WINDOWED = """
+    method: full_table
+    tables:
+      public.events:
+        partition_by: {column: at, every: day, start: 2024-01-01, end: 2024-01-05}
+    """
+
+
+@pytest.mark.usefixtures("orders")
+def test_rows_arrive_and_a_second_sync_changes_nothing(project: Project) -> None:
+    project.configure(FULL)
+    first = project.run("sync")
+    assert first.code == 0
+    assert "1 done" in first.out
+    assert project.stored("select id, name from shop.orders order by 1") == [
+        (1, "x1"),
+        (2, "x2"),
+        (3, "x3"),
+    ]
+    second = project.run("sync", "--json")
+    (result,) = second.json["results"]
+    assert (result["status"], result["table"], result["database"]) == (
+        "done",
+        "public.orders",
+        project.database.name,
+    )
+    facts = result["facts"]
+    assert (facts["total"], facts["inserted"], facts["updated"], facts["deleted"]) == (3, 0, 0, 0)
+
+
+@pytest.mark.usefixtures("orders")
+def test_one_table_of_two(project: Project) -> None:
+    project.database.execute("create table other (id int)")
+    project.configure(FULL + "  public.other: {}\n")
+    for name in ("public.other", "shop/public/other", "public.oth*"):
+        answer = project.run("sync", name, "--json")
+        assert [result["table"] for result in answer.json["results"]] == ["public.other"]
+
+
+@pytest.mark.usefixtures("orders")
+def test_a_failing_table_is_told_with_its_reason_at_the_end(project: Project) -> None:
+    project.database.execute("create table broken (id int)")
+    project.configure(FULL + "  public.broken: {where: 'no_such_column > 1'}\n")
+    answer = project.run("sync")
+    assert answer.code == 1
+    assert "1 done, 1 failed" in answer.out
+    assert f"shop/public.broken in {project.database.name} failed:" in answer.out
+    assert "no_such_column" in answer.out
+    assert "Traceback" not in answer.out + answer.err
+    assert project.stored("select count(*) from shop.orders") == [(3,)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["shp"], "did you mean shop?"),
+        (["public.order"], "did you mean public.orders?"),
+        (["-d", "nowhere"], "no source has the database nowhere"),
+        (["-w", "2024-01-01"], "none of these tables has partition_by"),
+    ],
+)
+def test_wrong_use(project: Project, arguments: list[str], words: str) -> None:
+    project.configure(FULL)
+    answer = project.run("sync", *arguments)
+    assert answer.code == 2
+    assert words in answer.err
+
+
+def test_windows_that_are_due(project: Project) -> None:
+    project.database.execute("create table events (id int primary key, at timestamptz not null)")
+    project.database.execute(
+        "insert into events select n, '2024-01-01 UTC'::timestamptz + n * interval '1 hour'"
+        " from generate_series(0, 95) n"
+    )
+    project.configure(WINDOWED)
+    make_home(project.folder / "pg_ingest.yaml")
+    one_run = project.run("sync", "-w", "2024-01-02...2024-01-02", "--json").json["results"]
+    assert [one["window"] for one in one_run] == ["2024-01-02"]
+    rest = project.run("sync", "--json").json["results"]
+    assert [one["window"] for one in rest] == ["2024-01-01", "2024-01-03 … 2024-01-04"]
+    newest = project.run("sync", "--json").json["results"]
+    assert [one["window"] for one in newest] == ["2024-01-03 … 2024-01-04"]
+    assert project.stored("select count(*), count(distinct id) from shop.events") == [(96, 96)]
+    reset = project.run("reset", "public.events", "--json").json["results"]
+    assert [one["window"] for one in reset] == ["2024-01-01 … 2024-01-04"]
+    refused = project.run("sync", "-w", "2024-02-01")
+    assert refused.code == 2
+    assert "there are 2024-01-01 to 2024-01-04" in refused.err
+
+
+def test_reset_finds_what_a_key_cannot(project: Project) -> None:
+    project.database.execute("create table orders (id int primary key, at timestamptz not null)")
+    project.database.execute("insert into orders values (1, '2024-01-01 UTC'), (2, now())")
+    project.configure("tables:\n  public.orders: {method: key_based, replication_key: at}\n")
+    assert project.run("sync").code == 0
+    project.database.execute("delete from orders where id = 1")
+    project.run("sync")
+    assert project.stored("select count(*) from shop.orders") == [(2,)]
+    assert project.run("reset", "public.orders").code == 0
+    assert project.stored("select id from shop.orders") == [(2,)]
+
+
+def test_reset_wants_a_table(project: Project) -> None:
+    project.configure(FULL)
+    assert project.run("reset").code == 2
+
+
+@pytest.mark.usefixtures("orders")
+def test_a_failed_reset_keeps_the_rows(project: Project) -> None:
+    project.configure(FULL)
+    project.run("sync")
+    project.database.execute("alter table orders rename to renamed")
+    answer = project.run("reset", "public.orders")
+    assert answer.code == 1
+    assert project.stored("select count(*) from shop.orders") == [(3,)]
+
+
+@pytest.mark.usefixtures("orders")
+def test_patterns_are_looked_up_the_first_time(project: Project) -> None:
+    project.configure("method: full_table\nselect_all: true\n", databases="['t*']", limits="{}")
+    answer = project.run("sync", "-d", project.database.name)
+    assert "looking at its tables for the first time" in answer.err
+    assert "1 done" in answer.out
+
+
+def test_a_table_that_no_database_has(project: Project) -> None:
+    project.configure(FULL, databases=f"[{project.database.name}, postgres]")
+    answer = project.run("sync")
+    assert answer.code == 1
+    assert "table public.orders does not exist in any of the databases" in answer.out
+
+
+@pytest.mark.usefixtures("orders")
+def test_runs_are_kept_where_the_ui_looks(project: Project) -> None:
+    import dagster as dg
+
+    project.configure(FULL)
+    home = make_home(project.folder / "pg_ingest.yaml")
+    assert project.run("sync").code == 0
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        (run,) = instance.get_runs()
+        assert run.job_name == "sync_shop"
+        assert run.is_success
+
+
+def test_the_home_must_exist(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    project.configure(FULL)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "nowhere"))
+    answer = project.run("sync")
+    assert answer.code == 2
+    assert "nowhere" in answer.err
