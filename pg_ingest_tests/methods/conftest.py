@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,12 +17,15 @@ from pg_ingest.batch import LoadReport
 from pg_ingest.bookmark import Bookmark, KeyBasedBookmark
 from pg_ingest.config.model import Limits, Method, SourceConfig
 from pg_ingest.config.selection import Replication
+from pg_ingest.demo.cluster import Cluster
 from pg_ingest.destinations.destination import StreamId
 from pg_ingest.destinations.duckdb import DuckDbDestination
 from pg_ingest.postgres.session import Server
 from pg_ingest.replicate import replicate
 from pg_ingest.table import TableId
 from pg_ingest_tests.conftest import Database
+
+_numbers = itertools.count(1)
 
 
 @dataclass
@@ -85,9 +90,23 @@ class Pair:
             )
 
 
+@pytest.fixture(scope="module")
+def shared_database(cluster: Cluster) -> Iterator[Database]:
+    """One database for a module's tests: making one takes longer than most tests do."""
+    name = f"methods{os.getpid()}_{next(_numbers)}"
+    admin = Database("postgres", cluster.host, cluster.port, cluster.user)
+    admin.execute(f"create database {name} template template0")
+    yield Database(name, cluster.host, cluster.port, cluster.user)
+    admin.execute(f"drop database {name} with (force)")
+
+
 @pytest.fixture
-def pair(database: Database, tmp_path: Path) -> Iterator[Pair]:
-    yield Pair(database, tmp_path / "warehouse.duckdb")
+def pair(shared_database: Database, tmp_path: Path) -> Pair:
+    """An empty schema public and no destination yet."""
+    shared_database.execute(
+        "drop schema public cascade; create schema public; grant usage on schema public to public"
+    )
+    return Pair(shared_database, tmp_path / "warehouse.duckdb")
 
 
 def full(table: str, **settings: Any) -> Replication:

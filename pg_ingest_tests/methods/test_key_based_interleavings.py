@@ -135,7 +135,8 @@ class Copy:
 
 
 @pytest.fixture
-def writers(database: Database) -> Iterator[list[Writer]]:
+def writers(pair: Pair) -> Iterator[list[Writer]]:
+    database = pair.database
     database.execute(SETUP)
     made = [Writer(number, database.connect(), database) for number in range(WRITERS)]
     yield made
@@ -173,7 +174,7 @@ def play(
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=60, deadline=None, suppress_health_check=QUIET)
 @given(history=histories)
 def test_any_interleaving(
     pair: Pair, writers: list[Writer], monkeypatch: pytest.MonkeyPatch, history: list[Any]
@@ -188,7 +189,7 @@ def test_any_interleaving(
 STEPS = ("greatest_key", "running_transactions", "still_running", "prepared_transactions")
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=50, deadline=None, suppress_health_check=QUIET)
 @given(history=histories, between=st.lists(between_steps, max_size=8))
 def test_any_interleaving_between_the_steps_of_a_sync(
     pair: Pair, writers: list[Writer], history: list[Any], between: list[Any]
@@ -226,7 +227,7 @@ def test_any_interleaving_between_the_steps_of_a_sync(
     assert copy.contents() == pair.database.rows("select * from t order by id")
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=2, deadline=None, suppress_health_check=QUIET)
 @given(history=histories)
 def test_any_interleaving_into_a_file(
     pair: Pair, writers: list[Writer], monkeypatch: pytest.MonkeyPatch, history: list[Any]
