@@ -20,6 +20,7 @@ FLOORS: dict[str, int] = {
     "cli": 5,
     "demo": 5,
     "replicate": 4,
+    "replicate_log": 4,
     "rediscover": 4,
     "doctor": 4,
     "methods": 3,
@@ -148,8 +149,7 @@ def error_classes() -> list[str]:
         for name, value in vars(errors).items()
         if isinstance(value, type)
         and issubclass(value, errors.PgIngestError)
-        and value
-        not in (errors.PgIngestError, errors.PassingFault, errors.PersonMustAct)
+        and value not in (errors.PgIngestError, errors.PassingFault, errors.PersonMustAct)
     ]
 
 
