@@ -16,6 +16,9 @@ DONE = "done"
 FAILED = "failed"
 ABSENT = "absent"
 
+INTERRUPTED = "interrupted"
+_NOT_RUN = (INTERRUPTED, "", "what was stored before is untouched; sync again")
+
 _FACTS = ("inserted", "updated", "deleted", "rejected", "rows_read", "bytes", "duration_s", "phase")
 
 
@@ -62,9 +65,12 @@ def outcomes_of(
     database: str,
     window: str = "",
 ) -> list[Outcome]:
-    """One outcome for each step of `steps` (step key to table), in their order."""
+    """One outcome for each step of `steps` (step key to table), in their order.
+
+    A step without an event was never begun, because the run was interrupted.
+    """
     done: dict[str, Mapping[str, Any]] = {}
-    faults: dict[str, tuple[str, str, str]] = {}
+    faults: dict[str, tuple[str, str, str]] = dict.fromkeys(steps, _NOT_RUN)
     for event in events:
         key = event.step_key
         if key is None:
@@ -73,6 +79,8 @@ def outcomes_of(
             done.setdefault(key, _facts(event))
         elif event.is_step_failure:
             faults[key] = _fault(event)
+        elif event.is_step_success:
+            faults.pop(key, None)
     return [_outcome(steps[key], database, window, done.get(key), faults.get(key)) for key in steps]
 
 
@@ -139,6 +147,8 @@ def _fault(event: DagsterEvent) -> tuple[str, str, str]:
             metadata.get("pg_ingest/hint", ""),
         )
     error = data.error
+    if error is not None and error.cls_name == "DagsterExecutionInterruptedError":
+        return _NOT_RUN
     while error is not None and error.cause is not None:
         error = error.cause
     text = error.message.strip() if error is not None else "the step failed"

@@ -12,7 +12,7 @@ from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_START_TAG,
 )
 
-from pg_ingest.cli.outcomes import Outcome, failed, outcomes_of
+from pg_ingest.cli.outcomes import INTERRUPTED, Outcome, failed, outcomes_of
 from pg_ingest.cli.plan import PlannedRun, plan_job
 from pg_ingest.cli.targets import Chosen
 from pg_ingest.config.load import LoadedConfig
@@ -69,7 +69,10 @@ class Runner:
             if error is not None:
                 yield from (failed(table, one.database, error) for table in one.replications)
             else:
-                yield from self._execute(one, wanted)
+                outcomes = self._execute(one, wanted)
+                yield from outcomes
+                if any(outcome.error == INTERRUPTED for outcome in outcomes):
+                    return
 
     def plan(self, wanted: Wanted) -> list[PlannedRun]:
         """The runs, source by source and database by database."""

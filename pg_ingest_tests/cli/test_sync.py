@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -163,3 +167,31 @@ def test_the_home_must_exist(
     answer = project.run("sync")
     assert answer.code == 2
     assert "nowhere" in answer.err
+
+
+@pytest.mark.usefixtures("orders")
+def test_ctrl_c_ends_it_all_and_harms_nothing(project: Project) -> None:
+    """The interrupt arrives while the first of two databases waits for a lock."""
+    project.configure(FULL, databases=f"[{project.database.name}, postgres]")
+    script = "from pg_ingest.cli import main; main()"
+    with project.database.connect(autocommit=False) as blocker:
+        blocker.execute("lock table orders")
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, "sync", "--json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        waiting = "select count(*) from pg_locks where not granted"
+        while project.database.rows(waiting) == [(0,)]:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    results = json.loads(out)["results"]
+    assert [(one["status"], one["error"]) for one in results] == [("failed", "interrupted")]
+    assert "Traceback" not in out + err
+    assert not (project.folder / "warehouse.duckdb").exists() or not project.stored(
+        "select 1 from duckdb_tables() where schema_name = 'shop'"
+    )
