@@ -1,0 +1,70 @@
+"""Key-based reading on every server version that is installed: its questions use many catalogues."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pg_ingest.demo.cluster import Cluster, embedded_binaries
+from pg_ingest.errors import MethodUnavailable
+from pg_ingest_tests.conftest import Database
+from pg_ingest_tests.methods.conftest import Pair, full, keyed
+from pg_ingest_tests.servers import other_servers
+
+SERVERS = other_servers() or {18: embedded_binaries()}
+
+
+@pytest.fixture(scope="module", params=sorted(SERVERS), ids=lambda major: f"postgres{major}")
+def elsewhere(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    settings = {"max_prepared_transactions": "2"}
+    with Cluster(binaries=SERVERS[request.param], settings=settings) as running:
+        yield running
+
+
+@pytest.fixture
+def pair(elsewhere: Cluster, tmp_path: Path) -> Pair:
+    database = Database("postgres", elsewhere.host, elsewhere.port, elsewhere.user)
+    database.execute("drop schema public cascade; create schema public")
+    return Pair(database, tmp_path / "warehouse.duckdb")
+
+
+def test_late_commits_and_prepared_transactions(pair: Pair) -> None:
+    replication = keyed("t", "k")
+    pair.database.execute(
+        "create table t (id int primary key, k numeric);"
+        " insert into t values (1, 1), (2, null), (3, 'NaN')"
+    )
+    pair.sync(replication)
+    assert pair.position(replication) == "1"
+    with pair.database.connect() as late, pair.database.connect() as prepared:
+        late.execute("begin")
+        late.execute("insert into t values (4, 2)")
+        prepared.execute("begin")
+        prepared.execute("insert into t values (5, 3)")
+        pair.database.execute("insert into t values (6, 4)")
+        pair.sync(replication)
+        prepared.execute("prepare transaction 'held'")
+        late.execute("commit")
+        report = pair.sync(replication)
+    assert "1 prepared transactions" in report.notes[0]
+    assert pair.position(replication) == "1"
+    pair.database.execute("commit prepared 'held'")
+    pair.sync(replication)
+    assert pair.position(replication) == "4"
+    assert pair.stored(replication, "id") == [(number,) for number in range(1, 7)]
+
+
+def test_sequences_views_and_a_rewrite(pair: Pair) -> None:
+    pair.database.execute(
+        "create sequence wide cache 5; create table t (id int primary key default nextval('wide'));"
+        " create materialized view m as select 1 as id; create view v as select * from m"
+    )
+    with pytest.raises(MethodUnavailable, match="ascending order"):
+        pair.sync(keyed("t", "id"))
+    assert "public.m" in pair.sync(keyed("v", "id", key=("id",))).notes[0]
+    pair.database.execute(
+        "insert into t select generate_series(1, 9); alter table t alter id type bigint"
+    )
+    assert pair.sync(full("t")).counts.total == 9
