@@ -4,7 +4,8 @@
 command of a transaction can compute anything until after the transaction's end can be seen by others
 (`StartTransaction`, `CommitTransaction` in src/backend/access/transam/xact.c). `pg_stat_activity` hides
 the start of other roles' transactions; the database and the user of a backend it shows to everyone, which
-is enough to leave out those that cannot write here: other databases' backends and the vacuum's workers.
+is enough to leave out those that cannot write here: other databases' backends and the vacuum's workers. Our
+own sessions that read other tables just now are left out too: they are read-only, and of this very role.
 
 A transaction that has been PREPAREd gives its virtual id up, but only after it stands in
 `pg_prepared_xacts`. So ask for running transactions first and for prepared ones after: one of the two
@@ -23,6 +24,8 @@ FROM pg_catalog.pg_locks AS l LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pi
 WHERE l.locktype = 'virtualxid' AND l.granted AND l.virtualxid = l.virtualtransaction
   AND l.pid <> pg_catalog.pg_backend_pid()
   AND (a.datid IS NULL OR (a.usesysid IS NOT NULL AND a.datname = pg_catalog.current_database()))
+  AND (a.usename = current_user AND left(a.application_name, 10) = 'pg_ingest/'
+    AND right(a.application_name, 5) = '/sync') IS NOT TRUE
 GROUP BY l.virtualtransaction
 """
 

@@ -191,10 +191,17 @@ def test_a_long_transaction_holds_the_position_until_it_ends(pair: Pair) -> None
     assert (bookmark.position, bookmark.pending) == ("5", ())
 
 
-def test_other_databases_transactions_hold_nothing(pair: Pair, cluster: Any) -> None:
+def test_other_databases_transactions_hold_nothing(pair: Pair) -> None:
     pair.database.execute(EVENTS + "; insert into t (v) values ('one')")
     with pair.database.connect(dbname="postgres", autocommit=False) as elsewhere:
         elsewhere.execute("select pg_current_xact_id()")
+        pair.sync(BY_ID)
+        assert pair.position(BY_ID) == "1"
+
+
+def test_our_own_long_reads_hold_nothing(pair: Pair) -> None:
+    pair.database.execute(EVENTS + "; insert into t (v) values ('one')")
+    with pair.server().session(pair.database.name) as reading, reading.snapshot():
         pair.sync(BY_ID)
         assert pair.position(BY_ID) == "1"
 
