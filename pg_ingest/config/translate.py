@@ -114,7 +114,7 @@ _EXAMPLES = {
     "sources": "write at least one source below `sources:`",
     "path": "write `path: warehouse.duckdb`",
     "host": "write `host: db.internal`",
-    "user": "write `user: pg_ingest`",
+    "user": "write `user: ingest`",
     "databases": "write `databases: [name]`",
     "every": "write a time with its unit, `every: 30m` (a window: day)",
     "column": "name a date or timestamp column",

@@ -241,7 +241,7 @@ REFUSED = [
     ),
     (whole(state_dir=""), "state_dir: is empty — write a path"),
     (shop(host=None), "sources.shop.host: is missing — write `host: db.internal`"),
-    (shop(user=None), "sources.shop.user: is missing — write `user: pg_ingest`"),
+    (shop(user=None), "sources.shop.user: is missing — write `user: ingest`"),
     (shop(databases=None), "sources.shop.databases: is missing — write `databases: [name]`"),
     (
         whole(sources={"shop": 5}),
