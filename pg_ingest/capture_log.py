@@ -1,0 +1,284 @@
+"""One source database's log into its change log: publication, slot, capture, and who is followed since when.
+
+It knows no destination and waits for none. It is done as a whole whichever tables are wanted, because the
+slot is shared: what is captured stays in the change log until each table has applied it.
+
+When a table joins. A transaction that began to write before the table was in the publication is not
+decoded for it, although it commits later. So after the publication has the table, we wait until all
+transactions that are writing to it have ended; whoever writes later is decoded, and whoever has ended is seen
+by every snapshot from then on. From that position on the table is *followed* (`changelog/followed.py`).
+
+Older servers need more: while they decode a transaction that began before the table joined, they may remember
+that the table is not published, and so leave out others' changes too, until the end of that reading ("Fix
+data loss in logical replication", released with 13.21, 14.18, 15.13, 16.9 and 17.5). There we read the slot
+once more, which contains the damage to transactions that committed before the end of that reading, and
+wait for those of them that have not ended in the eyes of snapshots. After that no reading contains such a
+transaction any more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pg_ingest.changelog.capture import Captured, capture, join_slot
+from pg_ingest.changelog.followed import Followed, read_followed, write_followed
+from pg_ingest.changelog.log import ChangeLog
+from pg_ingest.config.selection import Replication
+from pg_ingest.errors import (
+    MethodUnavailable,
+    PermissionMissing,
+    PgIngestError,
+    SlotUnusable,
+    SourceTableChanged,
+)
+from pg_ingest.lsn import Lsn
+from pg_ingest.postgres.catalog import read_database
+from pg_ingest.postgres.publication import (
+    Publication,
+    keep_publication,
+    read_publication,
+    refusals,
+)
+from pg_ingest.postgres.session import Server, Session
+from pg_ingest.postgres.slot import Slot, flushed_lsn, locked_slot, read_slot
+from pg_ingest.postgres.writers import wait_for_writers
+from pg_ingest.table import Table, TableId
+
+log = logging.getLogger(__name__)
+
+_ATTENTIVE = {13: 130021, 14: 140018, 15: 150013, 16: 160009, 17: 170005}
+"""By major version, the first that tells running transactions about a changed publication."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogCapture:
+    """What one capture did and found.
+
+    Attributes:
+        captured: sums of its rounds; `begun_at`: the log's position before.
+        tables: those that exist, as they are now.
+        since: the position since which each table is followed; a snapshot must not be older.
+        failures: why each of the other tables cannot be replicated now. One that does not exist has a
+            SourceTableChanged and is in `absent` too.
+        behind: bytes of WAL that were written but not captured when it ended.
+        notes: for people.
+    """
+
+    database: str
+    captured: Captured
+    begun_at: Lsn
+    tables: Mapping[TableId, Table]
+    since: Mapping[TableId, Lsn]
+    failures: Mapping[TableId, PgIngestError]
+    absent: frozenset[TableId]
+    slot: Slot | None
+    behind: int
+    notes: tuple[str, ...] = ()
+
+
+def change_log(state_dir: Path, source: str, database: str) -> ChangeLog:
+    """Where the changes of that database are kept."""
+    return ChangeLog(state_dir, source, database)
+
+
+def capture_log(
+    server: Server, state_dir: Path, database: str, replications: Sequence[Replication]
+) -> LogCapture:
+    """Capture everything that the slot holds, after bringing the publication in step.
+
+    Args:
+        replications: all log-based tables of the source, not only those wanted now: ours of the
+            publication loses the others.
+
+    Raises SlotBusy when another process works with the slot, SlotUnusable, MethodUnavailable (the server
+    is not set up), PermissionMissing, ChangeLogDamaged, SourceUnreachable. What is wrong with single tables
+    is in `failures`.
+    """
+    slot = server.config.log.slot_name(database)
+    with server.session(database, purpose="capture") as session, locked_slot(session, slot):
+        run = _Capture(session, change_log(state_dir, server.source, database), server, slot)
+        return run.run([replication.table for replication in replications])
+
+
+def capture_again(server: Server, state_dir: Path, database: str) -> Captured:
+    """Capture without looking at publication and tables: between loads that take long.
+
+    Raises as `capture_log`.
+    """
+    config = server.config.log
+    slot = config.slot_name(database)
+    with server.session(database, purpose="capture") as session, locked_slot(session, slot):
+        changelog = change_log(state_dir, server.source, database)
+        return capture(session, changelog, config.publication, join_slot(session, changelog, slot))
+
+
+@dataclass(slots=True)
+class _Capture:
+    """One run of `capture_log`, with the slot locked."""
+
+    session: Session
+    changelog: ChangeLog
+    server: Server
+    slot: str
+    failures: dict[TableId, PgIngestError] = field(default_factory=dict)
+
+    def run(self, wanted: Sequence[TableId]) -> LogCapture:
+        tables = self._tables(wanted)
+        absent = frozenset(set(wanted) - set(tables))
+        publication = self._publish([t for t in tables.values() if t.id not in self.failures])
+        begun_at, captured = self._captured()
+        published = [tables[each] for each in sorted(publication.tables & tables.keys())]
+        joined = [table for table in published if table.id not in self.failures]
+        followed, more = self._followed(joined)
+        slot = read_slot(self.session, self.slot)
+        captured = _sum(captured, more)
+        return LogCapture(
+            database=self.session.database,
+            captured=captured,
+            begun_at=begun_at,
+            tables=tables,
+            since={table: Lsn(entry.since) for table, entry in followed.items()},
+            failures=self.failures,
+            absent=absent,
+            slot=slot,
+            behind=max(0, flushed_lsn(self.session) - captured.position),
+            notes=_notes(publication),
+        )
+
+    def _tables(self, wanted: Sequence[TableId]) -> dict[TableId, Table]:
+        """Those that exist, also those that we may not read: the log tells their changes all the same."""
+        found = read_database(self.session, only=wanted).tables if wanted else ()
+        tables = {table.id: table for table in found}
+        for table_id in set(wanted) - set(tables):
+            self.failures[table_id] = SourceTableChanged(
+                f"table {table_id} does not exist in database {self.session.database}",
+                detail=f"user {self.session.role} on {self.session.source}",
+                hint="dropped or renamed? run `pg-ingest discover` and look at `tables` in the"
+                " configuration",
+            )
+        return tables
+
+    def _publish(self, tables: Sequence[Table]) -> Publication:
+        """Bring the publication in step; whoever is not in it for good is not followed any more."""
+        name = self.server.config.log.publication
+        now = read_publication(self.session, name)
+        operations = None if now is None or now.ours else now.operations
+        refused = self._refusals(tables, operations)
+        self.failures.update(refused)
+        good = {table.id: table for table in tables if table.id not in refused}
+        self._forget(good, now)
+        if now is not None and not (now.ours and not now.all_tables):
+            return self._used_as_it_is(now, good)
+        try:
+            return keep_publication(self.session, name, list(good.values()))
+        except PermissionMissing as error:
+            return self._one_by_one(name, now, good, error)
+
+    def _refusals(
+        self, tables: Sequence[Table], operations: frozenset[str] | None
+    ) -> Mapping[TableId, MethodUnavailable]:
+        if operations is None:
+            return refusals(self.session, tables)
+        return refusals(self.session, tables, operations)
+
+    def _forget(self, good: Mapping[TableId, Table], now: Publication | None) -> None:
+        followed = read_followed(self.changelog)
+        members = frozenset() if now is None else now.tables
+        kept = {
+            table: entry
+            for table, entry in followed.items()
+            if table in members and table in good and good[table].oid == entry.oid
+        }
+        if kept != followed:
+            write_followed(self.changelog, kept)
+
+    def _used_as_it_is(self, now: Publication, good: Mapping[TableId, Table]) -> Publication:
+        for table in good.values():
+            try:
+                keep_publication(self.session, now.name, [table])
+            except SlotUnusable as error:
+                self.failures[table.id] = error
+        return now
+
+    def _one_by_one(
+        self,
+        name: str,
+        now: Publication | None,
+        good: Mapping[TableId, Table],
+        error: PermissionMissing,
+    ) -> Publication:
+        """One table that we may not publish must not keep the others out."""
+        if now is None:
+            raise error
+        kept = {table: good[table] for table in good if table in now.tables}
+        result = keep_publication(self.session, name, list(kept.values()))
+        for table in (good[each] for each in good if each not in kept):
+            try:
+                result = keep_publication(self.session, name, [*kept.values(), table])
+                kept[table.id] = table
+            except PermissionMissing as refused:
+                self.failures[table.id] = refused
+        return result
+
+    def _captured(self) -> tuple[Lsn, Captured]:
+        manifest = join_slot(self.session, self.changelog, self.slot)
+        name = self.server.config.log.publication
+        captured = capture(self.session, self.changelog, name, manifest)
+        return Lsn(manifest.position), captured
+
+    def _followed(
+        self, tables: Sequence[Table]
+    ) -> tuple[Mapping[TableId, Followed], Captured | None]:
+        """All that are followed now, and what was captured on the way."""
+        followed = read_followed(self.changelog)
+        joining = [table for table in tables if table.id not in followed]
+        if not joining:
+            return followed, None
+        joining, again = self._settled(joining), None
+        if not _attentive(self.session.server_version):
+            _, again = self._captured()
+            joining = self._settled(joining)
+        since = _insert_lsn(self.session)
+        new = {table.id: Followed(table.id, table.oid, since) for table in joining}
+        if new:
+            write_followed(self.changelog, {**followed, **new})
+            log.info("followed: tables=%d since=%s", len(new), since)
+        return {**followed, **new}, again
+
+    def _settled(self, tables: Sequence[Table]) -> list[Table]:
+        """Those to which nobody writes any more who wrote when this began."""
+        busy = wait_for_writers(self.session, tables, self.server.config.limits.lock_timeout)
+        self.failures.update(busy)
+        return [table for table in tables if table.id not in busy]
+
+
+def _attentive(server_version: int) -> bool:
+    major = server_version // 10000
+    return major > max(_ATTENTIVE) or server_version >= _ATTENTIVE.get(major, 1 << 31)
+
+
+def _insert_lsn(session: Session) -> Lsn:
+    with session.snapshot() as snapshot:
+        return snapshot.lsn
+
+
+def _sum(first: Captured, second: Captured | None) -> Captured:
+    if second is None:
+        return first
+    return replace(
+        second,
+        transactions=first.transactions + second.transactions,
+        rows=first.rows + second.rows,
+        bytes=first.bytes + second.bytes,
+        segments=first.segments + second.segments,
+    )
+
+
+def _notes(publication: Publication) -> tuple[str, ...]:
+    missing = publication.missing_operations
+    if not missing:
+        return ()
+    return (f"publication {publication.name} does not carry {', '.join(missing)}",)
