@@ -27,14 +27,11 @@ def breaking(error: BaseException) -> Iterator[Batch]:
     raise error
 
 
-@pytest.mark.parametrize(
-    "error",
-    [SourceUnreachable("the server closed the connection"), RuntimeError("x"), KeyboardInterrupt()],
-    ids=lambda error: type(error).__name__,
-)
-def test_the_sources_own_error_comes_out(warehouse: Warehouse, error: BaseException) -> None:
+@pytest.mark.parametrize("kind", [SourceUnreachable, RuntimeError, KeyboardInterrupt])
+def test_the_sources_own_error_comes_out(warehouse: Warehouse, kind: type[BaseException]) -> None:
+    error = kind("the server closed the connection")
     warehouse.load(Everything(), [A])
-    with pytest.raises(type(error)) as caught:
+    with pytest.raises(kind) as caught:
         warehouse.load_batches(Everything(), breaking(error))
     assert caught.value is error
     assert warehouse.rows() == [A]

@@ -82,8 +82,9 @@ class DuckDbStage:
                 )
             )
         except duckdb.Error:
-            if self._intake.fault is not None:
-                raise self._intake.fault from None
+            fault, self._intake.fault = self._intake.fault, None
+            if fault is not None:
+                raise fault from None
             raise
 
     def commit(
