@@ -1,6 +1,6 @@
 """From the slot into the change log, durably, and only then is the slot moved.
 
-Why it is right. Each round peeks at whole transactions, makes their changes durable as segments, commits
+Why it is right. Each round reads whole transactions, makes their changes durable as segments, commits
 them by replacing the manifest, and then advances the slot to the manifest's position. Whatever is killed:
 
 - before the manifest: the segments are not named by it, the next capture removes them and reads again;
@@ -34,15 +34,14 @@ from pg_ingest.decode.messages import Changes, Relation, State
 from pg_ingest.decode.pgoutput import decode
 from pg_ingest.errors import ProtocolError, SlotUnusable
 from pg_ingest.lsn import Lsn
+from pg_ingest.postgres.reader import open_reader
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.slot import (
-    advance_slot,
     create_slot,
     flushed_lsn,
     system_identifier,
     usable_slot,
 )
-from pg_ingest.postgres.wal import peek
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +51,7 @@ FLUSH_BYTES = 64 << 20
 """Decoded changes held before they become segments."""
 
 ROUND_BYTES = 64 << 20
-"""What one peek should return: the server keeps it in temporary files meanwhile."""
+"""What one round should read: the server may keep it in temporary files meanwhile."""
 
 FIRST_MESSAGES = 100_000
 MOST_MESSAGES = 2_000_000
@@ -137,7 +136,10 @@ def _check(manifest: Manifest, slot: str, server: int, confirmed: Lsn | None) ->
 
 
 def capture(
-    session: Session, changelog: ChangeLog, publication: str, manifest: Manifest
+    session: Session,
+    changelog: ChangeLog,
+    publication: str,
+    manifest: Manifest,
 ) -> Captured:
     """Read everything that committed until now into the log, and advance the slot.
 
@@ -149,20 +151,25 @@ def capture(
     make_folder(changelog.segment_folder)
     target = flushed_lsn(session)
     messages = FIRST_MESSAGES
+    state = State()
     total = Captured(Lsn(manifest.position), 0, 0, 0, ())
-    while total.position < target:
-        done = _Round(changelog, manifest)
-        for piece in peek(session, manifest.slot, publication, upto=target, messages=messages):
-            done.take(piece)
-        manifest = done.finish(None if done.messages >= messages else target)
-        changelog.commit(manifest)
-        advance_slot(session, manifest.slot, Lsn(manifest.position))
-        messages = _next_size(done.messages, done.bytes, messages)
-        total = _sum(total, done, manifest)
-        log.info(
-            "captured: slot=%s lsn=%s rows=%d bytes=%d",
-            *(manifest.slot, Lsn(manifest.position), done.rows, done.bytes),
-        )
+    if total.position >= target:
+        return total
+    with open_reader(session, manifest.slot, publication) as wal:
+        while total.position < target:
+            done = _Round(changelog, manifest, state)
+            for piece in wal.pieces(upto=target, messages=messages):
+                done.take(piece)
+            manifest = done.finish(None if done.messages >= messages else target)
+            changelog.commit(manifest)
+            wal.confirm(Lsn(manifest.position))
+            messages = _next_size(done.messages, done.bytes, messages)
+            state = done.state
+            total = _sum(total, done, manifest)
+            log.info(
+                "captured: slot=%s lsn=%s rows=%d bytes=%d",
+                *(manifest.slot, Lsn(manifest.position), done.rows, done.bytes),
+            )
     return total
 
 
@@ -185,11 +192,11 @@ def _sum(total: Captured, done: _Round, manifest: Manifest) -> Captured:
 
 @dataclass(slots=True)
 class _Round:
-    """One peek on its way into segments."""
+    """What was read between two advances of the slot, on its way into segments."""
 
     changelog: ChangeLog
     manifest: Manifest
-    state: State = field(default_factory=State)
+    state: State
     messages: int = 0
     transactions: int = 0
     rows: int = 0

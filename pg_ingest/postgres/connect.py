@@ -28,11 +28,17 @@ the source's xmin horizon for ever."""
 
 
 def open_connection(
-    source: str, config: SourceConfig, database: str, purpose: str
+    source: str, config: SourceConfig, database: str, purpose: str, *, replication: bool = False
 ) -> psycopg.Connection[Any]:
-    """A connection in autocommit mode with our settings; raises what `faults` makes of a failure."""
+    """A connection in autocommit mode with our settings; raises what `faults` makes of a failure.
+
+    `replication`: one that also knows the replication commands, for logical replication of `database`.
+    """
+    chosen = parameters(source, config, database, purpose)
+    if replication:
+        chosen["replication"] = "database"
     try:
-        connection = psycopg.connect(**parameters(source, config, database, purpose))
+        connection = psycopg.connect(**chosen)
     except psycopg.Error as error:
         raise connection_fault(
             error, host=config.host, port=config.port, user=config.user, database=database

@@ -74,6 +74,19 @@ _MEANINGS = (
         "GRANT CONNECT ON DATABASE {db} TO {role};",
     ),
     _Meaning(
+        r"to start (walsender|WAL sender)",
+        PermissionMissing,
+        "user {user} may not stream the log of database {database}",
+        "ALTER ROLE {role} REPLICATION; (on Amazon RDS: GRANT rds_replication TO {role};), or set"
+        " `log: {{reader: sql}}`",
+    ),
+    _Meaning(
+        r"exceeds (the value of )?\"?max_wal_senders",
+        SourceBusy,
+        "the server on {host} has no place left for another reader of its log",
+        "it is tried again; raise `max_wal_senders` if it recurs, or set `log: {{reader: sql}}`",
+    ),
+    _Meaning(
         r"too many (clients|connections)|remaining connection slots|no more connections allowed",
         SourceBusy,
         "the server on {host} has no connection left for user {user}",

@@ -18,6 +18,7 @@ from typing import Any
 import psycopg
 from psycopg import pq, sql
 
+from pg_ingest.config.log import LogConfig
 from pg_ingest.config.model import Limits, SourceConfig
 from pg_ingest.errors import PassingFault
 from pg_ingest.postgres.connect import open_connection, settings, settings_query, version_note
@@ -95,6 +96,7 @@ class Session:
         server_version: as in 180001.
         is_standby: the server is in recovery.
         role: who we are.
+        limits, log: of the source's configuration.
         notes: what the user should know about this server, one line each.
     """
 
@@ -108,6 +110,7 @@ class Session:
         self.source = source
         self.database = database
         self.limits: Limits = config.limits
+        self.log: LogConfig = config.log
         self.role = config.user
         self.server_version = connection.info.server_version
         note = version_note(self.server_version)
@@ -168,6 +171,13 @@ class Session:
         """The rows of a SELECT in COPY's binary format; else as `copy`. Read it with `rows`."""
         with self._long_copy(statement, Subject(what, None, self.role), CopyFormat.BINARY) as rows:
             yield rows
+
+    def replication_connection(self) -> psycopg.Connection[Any]:
+        """A second connection with the same settings, for the streaming protocol; the caller closes it.
+
+        The server counts it among `max_wal_senders`, so it is none of `limits.connections`.
+        """
+        return open_connection(self.source, self._config, self.database, "stream", replication=True)
 
     def change(self, statements: Sequence[sql.Composable], *, what: str) -> None:
         """Run these in one transaction that may write: the only way this package changes a source.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from pg_ingest.changelog.capture import Captured, capture, join_slot
 from pg_ingest.changelog.log import ChangeLog
+from pg_ingest.config.log import Reader
 from pg_ingest.postgres.session import Server
 from pg_ingest.postgres.slot import locked_slot
 from pg_ingest.table import TableId
@@ -88,6 +90,13 @@ class Logged:
                 " where locktype = 'advisory' and database = (select oid from pg_database"
                 " where datname = current_database())"
             )
+            reading = (
+                "select from pg_replication_slots where slot_name = %s and active_pid is not null"
+            )
+            deadline = time.monotonic() + 30
+            while connection.execute(reading, (self.slot,)).fetchall():
+                assert time.monotonic() < deadline, "the slot is still being read"
+                connection.execute("select pg_sleep(0.02)")
 
     def confirmed(self, slot: str) -> str:
         ((lsn,),) = self.database.rows(
@@ -112,11 +121,11 @@ def _known(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value is not None}
 
 
-@pytest.fixture
-def logged(database: Database, tmp_path: Path) -> Iterator[Logged]:
+@pytest.fixture(params=list(Reader))
+def logged(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> Iterator[Logged]:
     found = Logged(
         database,
-        server_for(database),
+        server_for(database, log={"reader": request.param}),
         ChangeLog(tmp_path, "shop", database.name),
         f"log_{os.getpid()}_{next(_numbers)}",
     )

@@ -15,7 +15,9 @@ import pytest
 
 from pg_ingest.changelog import capture as capturing
 from pg_ingest.errors import ChangeLogDamaged, ConfigError, SlotBusy, SlotUnusable
+from pg_ingest.postgres.reader import SqlReader
 from pg_ingest.postgres.slot import locked_slot
+from pg_ingest.postgres.stream import StreamReader
 from pg_ingest_tests.changelog.conftest import Logged
 
 _A = "create table a(id int primary key, t text)"
@@ -66,6 +68,7 @@ def test_a_transaction_larger_than_memory_allows_is_spread(
 ) -> None:
     monkeypatch.setattr(capturing, "FLUSH_BYTES", 20_000)
     monkeypatch.setattr("pg_ingest.postgres.wal.PIECE_BYTES", 10_000)
+    monkeypatch.setattr("pg_ingest.postgres.stream.PIECE_BYTES", 10_000)
     logged.execute(_A)
     logged.begin()
     logged.execute("insert into a select n, repeat('x', 50) from generate_series(1, 3000) n")
@@ -134,7 +137,8 @@ class Steps:
         self.die_at: tuple[int, bool] | None = None
         self._wrap(monkeypatch, os, "fsync")
         self._wrap(monkeypatch, Path, "replace")
-        self._wrap(monkeypatch, capturing, "advance_slot")
+        self._wrap(monkeypatch, SqlReader, "confirm")
+        self._wrap(monkeypatch, StreamReader, "confirm")
 
     def _wrap(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
         real: Callable[..., Any] = getattr(owner, name)
@@ -183,11 +187,14 @@ from pathlib import Path
 from pg_ingest.changelog import capture as capturing
 from pg_ingest.changelog.log import ChangeLog
 from pg_ingest.config.model import SourceConfig
+from pg_ingest.postgres.reader import SqlReader
 from pg_ingest.postgres.session import Server
 from pg_ingest.postgres.slot import locked_slot
+from pg_ingest.postgres.stream import StreamReader
 
-host, port, user, name, slot, state, victim = sys.argv[1:]
-owner = {"advance_slot": capturing, "write_segment": capturing, "commit": ChangeLog}[victim]
+host, port, user, name, slot, reader, state, victim = sys.argv[1:]
+confirming = SqlReader if reader == "sql" else StreamReader
+owner = {"confirm": confirming, "write_segment": capturing, "commit": ChangeLog}[victim]
 real = getattr(owner, victim)
 
 def die(*args):
@@ -195,14 +202,14 @@ def die(*args):
     os.kill(os.getpid(), signal.SIGKILL)
 
 setattr(owner, victim, die)
-config = SourceConfig(host=host, port=int(port), user=user, databases=(name,))
+config = SourceConfig(host=host, port=int(port), user=user, databases=(name,), log={"reader": reader})
 log = ChangeLog(Path(state), "shop", name)
 with Server("shop", config).session(name) as session, locked_slot(session, slot):
     capturing.capture(session, log, "p", capturing.join_slot(session, log, slot))
 """
 
 
-@pytest.mark.parametrize("victim", ["write_segment", "commit", "advance_slot"])
+@pytest.mark.parametrize("victim", ["write_segment", "commit", "confirm"])
 def test_sigkill(logged: Logged, victim: str) -> None:
     logged.execute(_A)
     logged.begin()
@@ -215,6 +222,7 @@ def test_sigkill(logged: Logged, victim: str) -> None:
         _KILLED,
         *where,
         logged.slot,
+        logged.server.config.log.reader,
         str(logged.log.state_dir),
         victim,
     ]
