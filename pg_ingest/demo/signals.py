@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM end the demo once, in order.
+"""Ctrl-C, SIGTERM and a closed terminal end the demo once, in order.
 
-The first signal raises KeyboardInterrupt, and from then on both are ignored: what unwinds (stopping the
+The first signal raises KeyboardInterrupt, and from then on they are ignored: what unwinds (stopping the
 user interface, the workload and the server, deleting the work folder) has time limits of its own and
 must not be cut short, or it would leave something running.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def ignore() -> None:
@@ -23,7 +23,7 @@ def ignore() -> None:
 
 @contextmanager
 def stop_once() -> Iterator[None]:
-    """Both signals raise KeyboardInterrupt in the block, once; afterwards they do what they did."""
+    """Each signal raises KeyboardInterrupt in the block, once; afterwards they do what they did."""
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     for number in _SIGNALS:
         signal.signal(number, _raise)

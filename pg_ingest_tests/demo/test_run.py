@@ -103,10 +103,13 @@ def test_ctrl_c_in_the_live_demo_leaves_nothing(place: Place) -> None:
     assert list(place.folder.iterdir()) == []
 
 
-def test_sigterm_in_the_middle_of_once_leaves_nothing(place: Place) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_the_middle_of_once_leaves_nothing(
+    place: Place, number: signal.Signals
+) -> None:
     process = place.start("--once")
     read_until(process, "first sync")
-    process.terminate()
+    process.send_signal(number)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert place.processes() == []
