@@ -88,6 +88,9 @@ def _row(replication: Replication, catalog: SourceCatalog) -> dict[str, Any]:
     }
 
 
+_SPARE = ("into", "databases", "kind")
+
+
 def _print(source: str, selection: Selection, told: dict[str, Any]) -> None:
     sides = {"rows ≈": "right", "size ≈": "right"}
     headings = ("table", "kind", "method", "key", "rows ≈", "size ≈", "databases", "into")
@@ -105,7 +108,9 @@ def _print(source: str, selection: Selection, told: dict[str, Any]) -> None:
         for row in told["tables"]
     ]
     title = f"{source}: {len(rows)} tables in {', '.join(told['databases']) or 'no database'}"
-    print_table(title, {heading: sides.get(heading, "left") for heading in headings}, rows)
+    print_table(
+        title, {heading: sides.get(heading, "left") for heading in headings}, rows, spare=_SPARE
+    )
     for warning in selection.warnings:
         print_note(f"warning: {warning}")
 

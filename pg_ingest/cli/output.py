@@ -36,26 +36,44 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
-def print_table(title: str, columns: dict[str, str], rows: list[list[str]]) -> None:
+def print_table(
+    title: str, columns: dict[str, str], rows: list[list[str]], spare: tuple[str, ...] = ()
+) -> None:
     """A table on standard output. `columns`: heading to `left` or `right`.
 
-    Wide enough for its content where the output is a file or a pipe.
+    A file or a pipe gets it as wide as it is; a narrow terminal loses the columns of `spare`, one after
+    the other, until the rest fits.
     """
-    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    terminal = Console(force_terminal=sys.stdout.isatty(), highlight=False)
+    wide = Console(file=io.StringIO(), width=1000)
+    headings = list(columns)
+    for unwanted in ("", *spare):
+        headings = [heading for heading in headings if heading != unwanted]
+        table = _table(title, {heading: columns[heading] for heading in headings})
+        for row in rows:
+            cells = dict(zip(columns, row, strict=True))
+            table.add_row(*(cells[heading] for heading in headings))
+        width = wide.measure(table).maximum
+        if width <= terminal.width or not sys.stdout.isatty():
+            break
+    if not sys.stdout.isatty():
+        terminal = Console(width=max(width, len(title), 20), highlight=False)
+    with terminal.capture() as drawn:
+        terminal.print(table)
+    click.echo("\n".join(line.rstrip() for line in drawn.get().rstrip().splitlines()))
+
+
+def _table(title: str, columns: dict[str, str]) -> Table:
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        box=None,
+        header_style="bold",
+        pad_edge=False,
+    )
     for heading, side in columns.items():
         table.add_column(heading, justify="right" if side == "right" else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    screen = Console(file=io.StringIO(), width=None if sys.stdout.isatty() else 1000)
-    width = screen.measure(table).maximum
-    screen = Console(
-        width=max(width, 20) if not sys.stdout.isatty() else None,
-        force_terminal=sys.stdout.isatty(),
-        highlight=False,
-    )
-    with screen.capture() as drawn:
-        screen.print(table)
-    click.echo("\n".join(line.rstrip() for line in drawn.get().rstrip().splitlines()))
+    return table
 
 
 @contextmanager

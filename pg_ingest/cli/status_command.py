@@ -33,6 +33,7 @@ def command(config_path: Path | None, as_json: bool) -> None:
         str(loaded.config.destination.path),
         {name: "right" if name == "rows" else "left" for name in columns},
         [_row(status) for status in found],
+        spare=("position", "last load", "database"),
     )
 
 

@@ -117,6 +117,7 @@ def _warn(loaded: LoadedConfig, selections: Mapping[str, Selection]) -> None:
 
 
 _COLUMNS = ("table", "database", "method", "phase", "read", "new", "changed", "gone", "rejected")
+_SPARE = ("phase", "method", "size", "rejected", "window", "read", "database")
 _LEFT = ("table", "database", "method", "phase", "window", "result")
 
 
@@ -127,17 +128,28 @@ def _print(outcomes: Sequence[Outcome], seconds: float) -> None:
     sides = {heading: "left" if heading in _LEFT else "right" for heading in headings}
     rows = [_row(one, "window" in headings) for one in outcomes]
     if rows:
-        print_table("", sides, rows)
+        print_table("", sides, rows, spare=_SPARE)
     for one in outcomes:
         if one.status == FAILED:
             click.echo("")
             print_failure(one)
-        if one.facts.get("notes"):
-            notes = str(one.facts["notes"]).removeprefix("- ").replace("\n- ", "; ")
-            print_note(f"note: {one.table} in {one.database}: {notes}")
+    for note, tables in _notes(outcomes).items():
+        more = f" and {len(tables) - 3} more" if len(tables) > 3 else ""
+        print_note(f"note: {note} ({', '.join(tables[:3])}{more})")
     counts = Counter(one.status for one in outcomes)
     parts = [f"{counts[status]} {status}" for status in (DONE, ABSENT, FAILED) if counts[status]]
     click.echo(f"\n{', '.join(parts) or 'nothing to replicate'} in {seconds:.1f} s")
+
+
+def _notes(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
+    """Each note once, with the tables it is about."""
+    found: dict[str, list[str]] = {}
+    for one in outcomes:
+        for line in str(one.facts.get("notes") or "").splitlines():
+            tables = found.setdefault(line.removeprefix("- "), [])
+            if one.table not in tables:
+                tables.append(one.table)
+    return found
 
 
 def _row(one: Outcome, with_window: bool) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pg_ingest.cli.instance import make_home
+from pg_ingest.cli.output import print_table
 from pg_ingest_tests.cli.conftest import Project
 
 FULL = "method: full_table\ntables:\n  public.orders: {}\n"
@@ -195,3 +196,19 @@ def test_ctrl_c_ends_it_all_and_harms_nothing(project: Project) -> None:
     assert not (project.folder / "warehouse.duckdb").exists() or not project.stored(
         "select 1 from duckdb_tables() where schema_name = 'shop'"
     )
+
+
+def test_a_narrow_terminal_loses_columns_not_letters(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = {"table": "left", "size": "right", "result": "left"}
+    row = [["public.a_rather_long_name", "1.2 GB", "done"]]
+    monkeypatch.setenv("COLUMNS", "38")
+    monkeypatch.setenv("TERM", "xterm")
+    print_table("", columns, row, spare=("size",))
+    assert "1.2 GB" in capsys.readouterr().out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    print_table("", columns, row, spare=("size",))
+    shown = capsys.readouterr().out
+    assert "1.2 GB" not in shown
+    assert "public.a_rather_long_name  done" in shown
