@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pg_ingest.config.log import Plugin
 from pg_ingest.config.method import Method, Shape
 
 VERSION = "0.1"
 
 AVAILABLE_METHODS: frozenset[Method] = frozenset({Method.FULL_TABLE, Method.KEY_BASED})
 AVAILABLE_SHAPES: frozenset[Shape] = frozenset({Shape.LIVE})
+AVAILABLE_PLUGINS: frozenset[Plugin] = frozenset({Plugin.PGOUTPUT})
 
 AVAILABLE_DESTINATIONS = ("duckdb",)
 LATER_DESTINATIONS = ("delta", "postgres")
@@ -42,8 +44,12 @@ def available(names: Iterable[str]) -> str:
 
 
 def offered(words: Iterable[str]) -> list[str]:
-    """The words without the methods and shapes of a later version."""
-    later = {*(set(Method) - AVAILABLE_METHODS), *(set(Shape) - AVAILABLE_SHAPES)}
+    """The words without the methods, shapes and plugins of a later version."""
+    later = {
+        *(set(Method) - AVAILABLE_METHODS),
+        *(set(Shape) - AVAILABLE_SHAPES),
+        *(set(Plugin) - AVAILABLE_PLUGINS),
+    }
     return [word for word in words if word not in later]
 
 

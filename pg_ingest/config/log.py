@@ -77,7 +77,7 @@ class LogConfig(Strict):
         default="pg_ingest_{database}", description="Name of the slot in each database."
     )
     reader: Reader = Field(
-        default=Reader.SQL, description="sql needs no replication line in pg_hba.conf."
+        default=Reader.SQL, description="sql is faster; stream is the replication protocol."
     )
     heartbeat: Heartbeat | None = Field(default=None, description="Keeps an idle slot moving.")
 

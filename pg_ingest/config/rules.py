@@ -117,6 +117,10 @@ def _log(source: SourceConfig, path: Path) -> Iterator[Problem]:
             source.log.slot,
             about=keys_of(path, "databases"),
         )
+    plugin = source.log.plugin
+    if plugin not in available.AVAILABLE_PLUGINS:
+        remedy = available.available(sorted(available.AVAILABLE_PLUGINS))
+        yield Problem((*path, "log", "plugin"), available.not_yet(f"the plugin {plugin}"), remedy)
     beat = source.log.heartbeat
     if beat is None:
         return

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pg_ingest.config import available
+from pg_ingest.config.log import Plugin
 from pg_ingest.config.method import Method, Shape
 from pg_ingest_tests.config.conftest import source, table, whole
 
@@ -28,6 +29,7 @@ def the_first_version(monkeypatch: pytest.MonkeyPatch) -> None:
         available, "AVAILABLE_METHODS", frozenset({Method.FULL_TABLE, Method.KEY_BASED})
     )
     monkeypatch.setattr(available, "AVAILABLE_SHAPES", frozenset({Shape.LIVE}))
+    monkeypatch.setattr(available, "AVAILABLE_PLUGINS", frozenset({Plugin.PGOUTPUT}))
 
 
 @pytest.mark.parametrize("method", ["log_based", "xmin", "snapshot_diff", "delta_snapshot"])
@@ -44,6 +46,15 @@ def test_shapes(refusal: Any, shape: str) -> None:
         f"sources.shop.tables.public.orders.shape: the shape {shape} is not available yet in 0.1 — "
         "available: live"
     )
+
+
+def test_plugins(refusal: Any, load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = shop(log={"plugin": "wal2json"})
+    assert refused(refusal, content) == (
+        "sources.shop.log.plugin: the plugin wal2json is not available yet in 0.1 — available: pgoutput"
+    )
+    monkeypatch.setattr(available, "AVAILABLE_PLUGINS", frozenset(Plugin))
+    assert load(content).config.sources["shop"].log.plugin is Plugin.WAL2JSON
 
 
 def test_a_shape_that_needs_the_log(refusal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
