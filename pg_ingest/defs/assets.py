@@ -46,7 +46,7 @@ def upstream_spec(route: Route, replication: Replication, table: Table | None) -
         description=_paragraphs(table.comment if table else None, f"The source table {place}."),
         group_name=f"postgres_{route.source}",
         kinds={"postgres", "view" if table and "view" in table.kind.value else "table"},
-        metadata=_schema_metadata(replication, table),
+        metadata=schema_metadata(replication, table),
     )
 
 
@@ -91,12 +91,13 @@ def _out(route: Route, replication: Replication, table: Table | None) -> dg.Asse
         code_version=hashlib.sha256(repr(replication).encode()).hexdigest()[:16],
         metadata={
             "dagster/table_name": f"{replication.target_schema}.{replication.target_table}",
-            **_schema_metadata(replication, table),
+            **schema_metadata(replication, table),
         },
     )
 
 
-def _schema_metadata(replication: Replication, table: Table | None) -> dict[str, Any]:
+def schema_metadata(replication: Replication, table: Table | None) -> dict[str, Any]:
+    """The columns as discovery saw them; nothing before it."""
     if table is None:
         return {}
     return {"dagster/column_schema": table_schema(table, selected_columns(replication, table))}

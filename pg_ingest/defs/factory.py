@@ -15,6 +15,8 @@ from pg_ingest.defs.assets import table_asset, upstream_spec
 from pg_ingest.defs.discovery import discovery_sensor
 from pg_ingest.defs.faults import ClosedDoors
 from pg_ingest.defs.jobs import dagster_job, sync_jobs
+from pg_ingest.defs.log_assets import log_assets
+from pg_ingest.defs.log_names import is_logged
 from pg_ingest.defs.partitions import databases_partitions
 from pg_ingest.defs.route import Route
 from pg_ingest.defs.schedules import sync_schedule
@@ -49,11 +51,7 @@ def build_definitions(
 def source_definitions(
     route: Route, selection: Selection, catalog: SourceCatalog | None
 ) -> dg.Definitions:
-    """The definitions of one source.
-
-    Tables replicated from the log will come from one multi-asset beside `table_asset`: they share
-    their slot.
-    """
+    """The definitions of one source."""
     for warning in selection.warnings:
         log.warning(warning)
     databases = databases_partitions(route.source, selection)
@@ -61,16 +59,14 @@ def source_definitions(
     doors = ClosedDoors()
     jobs = sync_jobs(route.source, selection.replications)
     schedule = route.settings.schedule
+    logged = [each for each in selection.replications if is_logged(each)]
+    alone = [each for each in selection.replications if not is_logged(each)]
+    upstream = [upstream_spec(route, r, tables.get(r.table)) for r in selection.replications]
+    assets = [table_asset(route, r, databases, tables.get(r.table), doors) for r in alone]
+    if logged:
+        assets.append(log_assets(route, logged, databases, tables, doors))
     return dg.Definitions(
-        assets=[
-            made
-            for replication in selection.replications
-            for table in [tables.get(replication.table)]
-            for made in (
-                upstream_spec(route, replication, table),
-                table_asset(route, replication, databases, table, doors),
-            )
-        ],
+        assets=[*upstream, *assets],
         jobs=[dagster_job(route, job) for job in jobs],
         schedules=[
             sync_schedule(route, job, selection, schedule)

@@ -6,7 +6,7 @@ traceback, unless that quotes the source's password.
 """
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import dagster as dg
@@ -80,3 +80,39 @@ def failure(error: PgIngestError, route: Route) -> dg.Failure:
         metadata={**shown, "pg_ingest/runbook": f"docs/runbook.md#{name.lower()}"},
         allow_retries=False,
     )
+
+
+def several_failed(
+    context: dg.AssetExecutionContext, route: Route, failed: Mapping[str, Exception], total: int
+) -> dg.Failure | dg.RetryRequested:
+    """What to raise at the end of a step in which some of `total` tables failed.
+
+    A retry as long as one of the faults may pass: tables that are done have nothing to do in it. Then a
+    Failure with the facts of each table in `pg_ingest/failed`.
+    """
+    attempt = context.retry_number
+    passing = any(isinstance(error, PassingFault) for error in failed.values())
+    if passing and attempt < len(RETRY_SECONDS):
+        return dg.RetryRequested(
+            max_retries=len(RETRY_SECONDS), seconds_to_wait=RETRY_SECONDS[attempt]
+        )
+    facts = {table: _facts(error, route) for table, error in failed.items()}
+    lines = [f"{len(failed)} of {total} tables failed"]
+    lines += [f"{table}: {found['message']}" for table, found in facts.items()]
+    errors = {str(found["error"]) for found in facts.values()}
+    return dg.Failure(
+        description="\n".join(lines),
+        metadata={
+            "pg_ingest/failed": dg.MetadataValue.json(facts),
+            "pg_ingest/error": ", ".join(sorted(errors)),
+            "pg_ingest/runbook": "docs/runbook.md",
+        },
+        allow_retries=False,
+    )
+
+
+def _facts(error: Exception, route: Route) -> dict[str, str]:
+    facts = {"error": type(error).__name__, "message": str(error).strip()}
+    if isinstance(error, PgIngestError):
+        facts |= {"message": error.message, "detail": error.detail, "hint": error.hint}
+    return {key: route.redact(text) for key, text in facts.items()}

@@ -15,6 +15,7 @@ import dagster as dg
 from pg_ingest.config.model import PartitionBy
 from pg_ingest.config.selection import Replication
 from pg_ingest.defs.assets import DESTINATION_TAG, SOURCE_TAG
+from pg_ingest.defs.log_names import change_log_key, is_logged
 from pg_ingest.defs.partitions import windows
 from pg_ingest.defs.route import Route
 
@@ -29,7 +30,9 @@ class SyncJob:
 
     @property
     def keys(self) -> list[dg.AssetKey]:
-        return [dg.AssetKey(list(r.asset_key)) for r in self.replications]
+        """The tables' assets, and the change log's where one of them is replicated from it."""
+        logs = {change_log_key(r.source) for r in self.replications if is_logged(r)}
+        return [*logs, *(dg.AssetKey(list(r.asset_key)) for r in self.replications)]
 
 
 def sync_jobs(source: str, replications: Sequence[Replication]) -> list[SyncJob]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from pg_ingest.batch import LoadReport
 from pg_ingest.config.selection import Replication
 from pg_ingest.table import Column, Table
+
+if TYPE_CHECKING:
+    from pg_ingest.capture_log import LogCapture
+    from pg_ingest.postgres.slot import Slot
 
 Metadata = dict[str, Any]
 
@@ -75,4 +79,39 @@ def load_metadata(report: LoadReport, target: str) -> Metadata:
         facts["pg_ingest/lag_bytes"] = report.lag_bytes
     if report.notes:
         facts["pg_ingest/notes"] = dg.MetadataValue.md("\n".join(f"- {n}" for n in report.notes))
+    return facts
+
+
+def capture_metadata(capture: LogCapture, seconds: float) -> Metadata:
+    """The facts of one capture; `rows` are changes of all tables."""
+    captured = capture.captured
+    facts: Metadata = {
+        "pg_ingest/rows": captured.rows,
+        "pg_ingest/transactions": captured.transactions,
+        "pg_ingest/bytes": captured.bytes,
+        "pg_ingest/from": str(capture.begun_at),
+        "pg_ingest/to": str(captured.position),
+        "pg_ingest/lag_bytes": capture.behind,
+        "pg_ingest/tables": len(capture.since),
+        "pg_ingest/stored_bytes": sum(segment.size for segment in captured.segments),
+        "pg_ingest/duration_s": round(seconds, 3),
+    }
+    if capture.slot is not None:
+        facts |= slot_metadata(capture.slot)
+    if capture.absent:
+        facts["pg_ingest/absent"] = sorted(map(str, capture.absent))
+    if capture.notes:
+        facts["pg_ingest/notes"] = dg.MetadataValue.md("\n".join(f"- {n}" for n in capture.notes))
+    return facts
+
+
+def slot_metadata(slot: Slot) -> Metadata:
+    """A slot's state; `retained_bytes` is the WAL that the server keeps for it."""
+    facts: Metadata = {"pg_ingest/slot": slot.name, "pg_ingest/retained_bytes": slot.behind}
+    if slot.wal_status is not None:
+        facts["pg_ingest/wal_status"] = slot.wal_status
+    if slot.safe_wal_size is not None:
+        facts["pg_ingest/safe_wal_size"] = slot.safe_wal_size
+    if slot.inactive_since is not None:
+        facts["pg_ingest/inactive_since"] = slot.inactive_since
     return facts

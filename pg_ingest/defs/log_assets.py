@@ -1,0 +1,83 @@
+"""The tables of a source that are replicated from its log, and the change log above them: one multi-asset.
+
+They share a slot, so they are one step: whichever of them is materialised, everything that the slot holds is
+captured, and the selected tables are applied. The step is not in the destination's pool: reading the
+source's log never waits for a destination.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from pg_ingest.config.method import Method
+from pg_ingest.config.selection import Replication
+from pg_ingest.defs.assets import METHOD_TAG, describe, schema_metadata, upstream_key
+from pg_ingest.defs.faults import ClosedDoors
+from pg_ingest.defs.loading import SyncConfig
+from pg_ingest.defs.log_loading import LogLoader
+from pg_ingest.defs.log_names import change_log_key, log_op_name, log_pool
+from pg_ingest.defs.route import Route
+from pg_ingest.table import Table, TableId
+
+
+def log_assets(
+    route: Route,
+    replications: Sequence[Replication],
+    databases: dg.PartitionsDefinition[str],
+    tables: Mapping[TableId, Table],
+    doors: ClosedDoors,
+) -> dg.AssetsDefinition:
+    """The assets `[source, "change_log"]` and `[source, schema, table]` of all `replications`."""
+    loader = LogLoader(route, replications, doors)
+
+    @dg.multi_asset(
+        name=log_op_name(route.source),
+        specs=[
+            _change_log_spec(route, replications),
+            *(_table_spec(route, each, tables.get(each.table)) for each in replications),
+        ],
+        partitions_def=databases,
+        can_subset=True,
+        pool=log_pool(route.source),
+        op_tags={METHOD_TAG: Method.LOG_BASED.value},
+    )
+    def replicate_log(context: dg.AssetExecutionContext, config: SyncConfig) -> Any:
+        yield from loader.run(context, config)
+
+    return replicate_log
+
+
+def _change_log_spec(route: Route, replications: Sequence[Replication]) -> dg.AssetSpec:
+    log = route.settings.log
+    return dg.AssetSpec(
+        change_log_key(route.source),
+        deps=[upstream_key(each) for each in replications],
+        skippable=True,
+        description=(
+            f"Every change of {len(replications)} tables, read from the slots `{log.slot}` through the"
+            f" publication `{log.publication}` and kept in `state_dir` until each table has applied it."
+            " The slot moves when they are durable here, whatever becomes of the destination."
+        ),
+        group_name=route.source,
+        kinds={"postgres", "arrow"},
+        tags={METHOD_TAG: Method.LOG_BASED.value},
+    )
+
+
+def _table_spec(route: Route, replication: Replication, table: Table | None) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        list(replication.asset_key),
+        deps=[change_log_key(route.source), upstream_key(replication)],
+        skippable=True,
+        description=describe(route, replication, table),
+        group_name=route.source,
+        kinds={"postgres", route.config.destination.type},
+        tags={METHOD_TAG: replication.method.value},
+        code_version=hashlib.sha256(repr(replication).encode()).hexdigest()[:16],
+        metadata={
+            "dagster/table_name": f"{replication.target_schema}.{replication.target_table}",
+            **schema_metadata(replication, table),
+        },
+    )
