@@ -19,6 +19,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pyarrow as pa
+
 from pg_ingest.batch import Batch, LoadCounts, LoadReport, Reading
 from pg_ingest.bookmark import Bookmark, LogBasedBookmark
 from pg_ingest.capture_log import LogCapture, capture_again, change_log
@@ -40,9 +42,11 @@ from pg_ingest.errors import (
 from pg_ingest.lsn import Lsn
 from pg_ingest.methods import log_based
 from pg_ingest.methods.log_based import Piece
+from pg_ingest.methods.shape import Difference, ReadAnew, fills
 from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.logged_columns import logged_columns
 from pg_ingest.postgres.session import Server, Session
+from pg_ingest.postgres.storage import digest, files_of
 from pg_ingest.replicate import PROGRESS_SECONDS, Progress
 from pg_ingest.table import Column, TableId
 
@@ -158,13 +162,32 @@ class _Apply:
             before = bookmark = self._snapshot(load, before)
             self._capture_meanwhile()
         try:
-            for reading in log_based.steps(replication, bookmark, self._pieces(load, bookmark)):
+            self._follow(load, bookmark, before)
+        except ReadAnew as reason:
+            load.notes.append(f"read anew: {reason}")
+            bookmark = self._snapshot(load, self.destination.bookmark(load.stream))
+            self._capture_meanwhile()
+            self._follow(load, bookmark, bookmark)
+        return load.report()
+
+    def _follow(self, load: _Load, bookmark: LogBasedBookmark, before: Bookmark | None) -> None:
+        """Apply the log from `bookmark` on; `before` is what the destination has now."""
+        pieces = self._pieces(load, bookmark)
+        try:
+            for reading in log_based.steps(load.replication, bookmark, pieces, self._look):
                 load.store(reading, expected=before)
                 before = reading.bookmark
         except (DestinationBusy, SourceUnreachable):
             self.line.hang_up()
             raise
-        return load.report()
+
+    def _look(
+        self, piece: Piece, change: Difference, bookmark: LogBasedBookmark
+    ) -> pa.RecordBatch | None:
+        session = self.line.session
+        table = describe(session, piece.id)
+        files = digest(files_of(session, table))
+        return fills(session, piece.oid, change, bookmark, files)
 
     def _continued(
         self, replication: Replication, bookmark: Bookmark | None, load: _Load
@@ -207,7 +230,15 @@ class _Apply:
     def _pieces(self, load: _Load, bookmark: LogBasedBookmark) -> Iterator[Piece]:
         after = int(Lsn.parse(bookmark.lsn)), bookmark.sequence
         for recorded in self.changelog.recorded(load.replication.table, after):
-            yield Piece(self._columns(recorded.relation), recorded.rows, recorded.size)
+            relation = recorded.relation
+            yield Piece(
+                oid=relation.oid,
+                id=relation.id,
+                columns=self._columns(relation),
+                identity=frozenset(column.name for column in relation.columns if column.identity),
+                rows=recorded.rows,
+                size=recorded.size,
+            )
 
     def _columns(self, relation: Relation) -> tuple[Column, ...]:
         if relation not in self._shapes:

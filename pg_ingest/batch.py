@@ -77,6 +77,19 @@ class Keys:
 
 
 @dataclass(frozen=True, slots=True)
+class Reshape:
+    """Stored columns follow the source's: renamed ones first, then added ones get their value.
+
+    Attributes:
+        renamed: old and new names.
+        fills: one row: the value of each new column in all stored rows, None when all are NULL.
+    """
+
+    renamed: tuple[tuple[str, str], ...] = ()
+    fills: pa.RecordBatch | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Changes:
     """Each staged row says what has become of the row with its key.
 
@@ -88,11 +101,13 @@ class Changes:
         columns: the key.
         truncated: before that, all rows go.
         soft: rows that go stay, with the time in `_pgi_deleted_at`.
+        reshape: what the stored rows need before anything else.
     """
 
     columns: tuple[str, ...]
     truncated: bool = False
     soft: bool = False
+    reshape: Reshape = Reshape()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +115,12 @@ class Counts:
     """Each staged row says how many rows equal to it come or go; for tables without a key.
 
     The schema has, beside the table's columns, the control column `_pgi_count` (int64, above or below 0).
-    `truncated` and `soft` as in Changes.
+    `truncated`, `soft` and `reshape` as in Changes.
     """
 
     truncated: bool = False
     soft: bool = False
+    reshape: Reshape = Reshape()
 
 
 Scope = Everything | Window | Keys | Changes | Counts

@@ -81,6 +81,7 @@ class LogBasedBookmark:
         columns: as the stored rows have them.
         key: the columns that identify a row, () for none.
         where: the row filter of the snapshot.
+        files: a digest of the table's files when it was read; another one after a rewrite.
     """
 
     lsn: str
@@ -92,6 +93,7 @@ class LogBasedBookmark:
     columns: tuple[LoggedColumn, ...]
     key: tuple[str, ...]
     where: str | None = None
+    files: str = ""
 
 
 Bookmark = FullTableBookmark | KeyBasedBookmark | LogBasedBookmark

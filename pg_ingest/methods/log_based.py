@@ -13,15 +13,15 @@ A table without a key must have REPLICA IDENTITY FULL; it is kept as a multiset.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import polars as pl
 import pyarrow as pa
 
-from pg_ingest.batch import Batch, Changes, Counts, Everything, Reading
-from pg_ingest.bookmark import Bookmark, LogBasedBookmark, LoggedColumn, method_of
+from pg_ingest.batch import Batch, Changes, Counts, Everything, Reading, Reshape
+from pg_ingest.bookmark import Bookmark, LogBasedBookmark, method_of
 from pg_ingest.changelog.fold import LSN, OP, SEQUENCE, count, fold
 from pg_ingest.changelog.handover import still_to_apply
 from pg_ingest.changelog.states import counted_rows, keyed_rows, stored_fields
@@ -32,9 +32,11 @@ from pg_ingest.errors import BookmarkUnusable, MethodUnavailable
 from pg_ingest.lsn import Lsn
 from pg_ingest.methods.columns import chosen_columns
 from pg_ingest.methods.rows import rows_at_once
+from pg_ingest.methods.shape import Difference, check_identity, difference, logged
 from pg_ingest.postgres.select import select_rows
 from pg_ingest.postgres.session import Session
-from pg_ingest.table import Column, ReplicaIdentity, Table
+from pg_ingest.postgres.storage import digest
+from pg_ingest.table import Column, ReplicaIdentity, Table, TableId
 
 STEP_ROWS = 250_000
 """Changes in one step: the fold and the decoded rows of wide tables stay under 200 MB."""
@@ -45,12 +47,17 @@ class Piece:
     """Changes of one table while it had one shape, in the order of the log.
 
     Attributes:
+        oid, id: the table's.
         columns: the published columns then, with types as the server has them now.
+        identity: those of them that old tuples carry.
         rows: as `decode.messages.Changes.rows`.
         size: bytes in the log.
     """
 
+    oid: int
+    id: TableId
     columns: tuple[Column, ...]
+    identity: frozenset[str]
     rows: pl.DataFrame
     size: int
 
@@ -62,7 +69,8 @@ def snapshot(session: Session, replication: Replication, table: Table) -> Iterat
     The slot must exist and the publication must carry the table. Raises MethodUnavailable for a table
     without a usable key, PermissionMissing, SourceTableChanged, QueryRefused.
     """
-    columns = chosen_columns(session, replication, table)
+    chosen = chosen_columns(session, replication, table)
+    columns = tuple(column for column in chosen if not column.generated)
     key = _key(replication, table)
     soft = replication.shape is Shape.SOFT_DELETE
     query = select_rows(table, columns, where=replication.where)
@@ -81,13 +89,20 @@ def snapshot(session: Session, replication: Replication, table: Table) -> Iterat
                 snapshot_xmax=seen.xmax,
                 snapshot_in_progress=seen.in_progress,
                 joined_lsn=str(seen.lsn),
-                columns=tuple(LoggedColumn(c.name, c.attnum, c.type.display) for c in columns),
+                columns=logged(columns),
                 key=key,
                 where=replication.where,
+                files=digest(rows.files),
             ),
             phase="snapshot",
             position_to=str(seen.lsn),
+            notes=_left_out(chosen),
         )
+
+
+def _left_out(columns: Sequence[Column]) -> list[str]:
+    names = [column.name for column in columns if column.generated]
+    return [f"generated columns are not in the log: {', '.join(names)} left out"] if names else []
 
 
 def _key(replication: Replication, table: Table) -> tuple[str, ...]:
@@ -141,17 +156,31 @@ def bookmark_of(replication: Replication, bookmark: Bookmark | None) -> LogBased
 
 
 def steps(
-    replication: Replication, bookmark: LogBasedBookmark, pieces: Iterable[Piece]
+    replication: Replication,
+    bookmark: LogBasedBookmark,
+    pieces: Iterable[Piece],
+    look: Callable[[Piece, Difference, LogBasedBookmark], pa.RecordBatch | None],
 ) -> Iterator[Reading]:
-    """What must be applied of `pieces`, one Reading a step; each bookmark follows from the one before."""
+    """What must be applied of `pieces`, one Reading a step; each bookmark follows from the one before.
+
+    `look` is `shape.fills` with the source at hand; it is asked when the table's columns have changed.
+    Raises `shape.ReadAnew` when only a new snapshot can go on from here.
+    """
     for piece in pieces:
         rows = still_to_apply(piece.rows, bookmark).sort(LSN, SEQUENCE)
+        if not len(rows):
+            continue
+        columns = _chosen(replication, piece.columns)
+        check_identity(bookmark.key, piece.columns, piece.identity)
+        reshape = Reshape()
+        change = difference(bookmark.columns, columns)
+        if change is not None:
+            reshape = Reshape(change.renamed, look(piece, change, bookmark))
         for part in _parts(rows):
             size = round(piece.size * len(part) / max(len(piece.rows), 1))
-            reading = _step(replication, bookmark, _chosen(replication, piece.columns), part, size)
-            assert isinstance(reading.bookmark, LogBasedBookmark)
+            bookmark, reading = _step(replication, bookmark, columns, part, size, reshape)
             yield reading
-            bookmark = reading.bookmark
+            reshape = Reshape()
 
 
 def _parts(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
@@ -180,25 +209,38 @@ def _step(
     columns: tuple[Column, ...],
     rows: pl.DataFrame,
     size: int,
-) -> Reading:
+    reshape: Reshape,
+) -> tuple[LogBasedBookmark, Reading]:
     soft = replication.shape is Shape.SOFT_DELETE
+    key = _renamed(bookmark.key, reshape)
     scope: Changes | Counts
-    if bookmark.key:
-        folded = fold(rows, bookmark.key)
-        batch = keyed_rows(folded.states, columns, bookmark.key, soft=soft, size=size)
-        scope = Changes(bookmark.key, folded.truncated, soft)
+    if key:
+        folded = fold(rows, key)
+        batch = keyed_rows(folded.states, columns, key, soft=soft, size=size)
+        scope = Changes(key, folded.truncated, soft, reshape)
     else:
         counted = count(rows, [column.name for column in columns])
         batch = counted_rows(counted.rows, columns, soft=soft, size=size)
-        scope = Counts(counted.truncated, soft)
+        scope = Counts(counted.truncated, soft, reshape)
     lsn, sequence = rows.select(pl.last(LSN), pl.last(SEQUENCE)).row(0)
-    logged = tuple(LoggedColumn(c.name, c.attnum, c.type.display) for c in columns)
-    return Reading(
+    after = replace(
+        bookmark,
+        lsn=str(Lsn(lsn)),
+        sequence=sequence,
+        key=key,
+        columns=logged(columns, bookmark.columns),
+    )
+    return after, Reading(
         schema=batch.rows.schema,
         batches=iter([batch]),
         scope=scope,
-        bookmark=replace(bookmark, lsn=str(Lsn(lsn)), sequence=sequence, columns=logged),
+        bookmark=after,
         phase="changes",
         position_from=bookmark.lsn,
         position_to=str(Lsn(lsn)),
     )
+
+
+def _renamed(key: tuple[str, ...], reshape: Reshape) -> tuple[str, ...]:
+    now = dict(reshape.renamed)
+    return tuple(now.get(name, name) for name in key)

@@ -18,10 +18,11 @@ from pg_ingest.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows that are read lazily, once, and the moment at which they are true."""
+    """Rows that are read lazily, once, the moment at which they are true, and the files they are in."""
 
     snapshot: Snapshot
     batches: Iterator[Batch]
+    files: Mapping[int, int | None]
 
 
 @contextmanager
@@ -35,7 +36,7 @@ def rows_at_once(session: Session, table: Table, query: SelectQuery) -> Iterator
     files = files_of(session, table)
     with session.snapshot() as snapshot, session.copy(query) as stream:
         batches = read_copy_csv(stream, query.columns)
-        yield Rows(snapshot, _of_these_files(session, table, files, batches))
+        yield Rows(snapshot, _of_these_files(session, table, files, batches), files)
 
 
 def _of_these_files(

@@ -10,6 +10,7 @@ comparing the files from before the snapshot with those after the statement find
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 from pg_ingest.postgres.session import Session
@@ -29,3 +30,9 @@ def files_of(session: Session, table: Table) -> Mapping[int, int | None]:
     """The file of the relation, and of each partition, by oid: what they are now, in any transaction."""
     partitioned = table.kind is RelationKind.PARTITIONED
     return dict(session.rows(_FILES, [table.oid, partitioned], what=f"looking at {table.id}"))
+
+
+def digest(files: Mapping[int, int | None]) -> str:
+    """The same text for the same files: short enough for a bookmark."""
+    listed = ",".join(f"{oid}:{file}" for oid, file in sorted(files.items()))
+    return hashlib.sha256(listed.encode()).hexdigest()[:32]

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from typing import LiteralString
 
-from pg_ingest.batch import Changes, Counts
+import pyarrow as pa
+
+from pg_ingest.batch import Changes, Counts, Reshape
 from pg_ingest.destinations.duckdb import tables
 from pg_ingest.destinations.duckdb.arrival import ALWAYS, Arrival, Change
 from pg_ingest.destinations.duckdb.columns import (
@@ -29,11 +31,12 @@ from pg_ingest.errors import DestinationFailed
 
 PRESENT, UNCHANGED, BASE, COUNT = CONTROL
 
+_FILLS = "_pgi_fills"
+
 
 def apply_changes(arrival: Arrival, scope: Changes) -> Change:
     """Apply the last states of keys; the stage is gone afterwards."""
-    table = _table(arrival)
-    notes = _evolve(arrival, table)
+    table, notes = _reshaped(arrival, scope.reshape)
     deleted = _truncate(arrival, table, scope.soft) if scope.truncated else 0
     _fill(arrival, table, scope.columns)
     same_key = same([(key, "") for key in scope.columns])
@@ -53,8 +56,7 @@ def apply_changes(arrival: Arrival, scope: Changes) -> Change:
 
 def apply_counts(arrival: Arrival, scope: Counts) -> Change:
     """Let equal rows come and go; the stage is gone afterwards."""
-    table = _table(arrival)
-    notes = _evolve(arrival, table)
+    table, notes = _reshaped(arrival, scope.reshape)
     deleted = _truncate(arrival, table, scope.soft) if scope.truncated else 0
     parts = _parts(
         arrival,
@@ -103,8 +105,50 @@ def _table(arrival: Arrival) -> Stored:
     return arrival.table
 
 
-def _evolve(arrival: Arrival, table: Stored) -> tuple[str, ...]:
-    """As `tables.evolve`, for our own stored columns too."""
+def _reshaped(arrival: Arrival, reshape: Reshape) -> tuple[Stored, tuple[str, ...]]:
+    """The target with columns for everything that is staged; what was done, one line each."""
+    table = _table(arrival)
+    notes = [_rename(arrival, table, *names) for names in reshape.renamed]
+    table = tables.find(arrival.connection, table.schema, table.name) or table
+    _add_ours(arrival, table)
+    notes += tables.evolve(arrival.connection, table, arrival.stage)
+    if reshape.fills is not None:
+        _fill_added(arrival, table, reshape.fills)
+    return tables.find(arrival.connection, table.schema, table.name) or table, tuple(notes)
+
+
+def _rename(arrival: Arrival, table: Stored, old: str, new: str) -> str:
+    if not table.has(old) or table.has(new):
+        raise _not_continued(arrival, f"column {old} cannot be renamed to {new} here")
+    arrival.run(
+        sql(
+            "ALTER TABLE {table} RENAME COLUMN {old} TO {new}",
+            table=table.sql,
+            old=identifier(old),
+            new=identifier(new),
+        )
+    )
+    return f"column {old} renamed to {new}"
+
+
+def _fill_added(arrival: Arrival, table: Stored, fills: pa.RecordBatch) -> None:
+    """Rows that were there before a column show the default of the moment at which it came."""
+    arrival.connection.register(_FILLS, pa.Table.from_batches([fills]))
+    for name in fills.schema.names:
+        arrival.run(
+            sql(
+                "UPDATE {table} AS t SET {name} = (SELECT {name} FROM {fills}) WHERE {ours}",
+                table=table.sql,
+                name=identifier(name),
+                fills=identifier(_FILLS),
+                ours=arrival.ours,
+            )
+        )
+    arrival.connection.unregister(_FILLS)
+
+
+def _add_ours(arrival: Arrival, table: Stored) -> None:
+    """Our own stored columns, if a change of the table's settings brings new ones."""
     for name, kind in arrival.stage.columns.items():
         ours = folded(name).startswith(SYSTEM_PREFIX) and name not in CONTROL
         if ours and not table.has(name):
@@ -116,7 +160,6 @@ def _evolve(arrival: Arrival, table: Stored) -> tuple[str, ...]:
                     kind=Sql(kind),
                 )
             )
-    return tuple(tables.evolve(arrival.connection, table, arrival.stage))
 
 
 def _not_continued(arrival: Arrival, what: str) -> DestinationFailed:

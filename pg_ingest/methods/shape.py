@@ -1,0 +1,121 @@
+"""A table's columns changed while the log went on: what the stored rows need before the next change.
+
+The log shows each change of a row in the shape that the table had then, but not the ALTER TABLE between
+them. So where a piece has other columns than the stored rows, the difference is worked out here:
+
+- A column is recognised by its `attnum`: a name that is gone and a new one with the same number is a rename.
+- A dropped column stays in the destination as it was.
+- A column that was added without rewriting the table shows the same value in all rows that were there:
+  NULL, or the default of that moment, which the server keeps in `attmissingval` for this very purpose.
+- What rewrote the table (another type, a default that differs from row to row) may have changed every
+  value in ways no log tells, an `ALTER … TYPE … USING` for example. A rewrite gives the table another file.
+  So a column of another type, or one that is new without `attmissingval`, is only believed to be harmless
+  while the table's files are still those of the snapshot; otherwise the table is read anew. VACUUM FULL,
+  CLUSTER and TRUNCATE give another file too: then it is read anew without need, which is only slow.
+
+All this is looked up now and not when the ALTER happened; anything that does not add up (renamed twice, a
+name given to another column) is read anew as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from pg_ingest.bookmark import LogBasedBookmark, LoggedColumn
+from pg_ingest.decode.values import decode_column
+from pg_ingest.postgres.missing import missing_values
+from pg_ingest.postgres.session import Session
+from pg_ingest.table import Column
+
+
+class ReadAnew(Exception):
+    """The log does not say enough: the table needs a new snapshot. The message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What the stored rows need to be of the piece's shape.
+
+    Attributes:
+        renamed: old and new names.
+        added: columns that no stored row has, by their new names.
+        retyped: columns whose declared type is another one.
+    """
+
+    renamed: tuple[tuple[str, str], ...] = ()
+    added: tuple[Column, ...] = ()
+    retyped: tuple[Column, ...] = ()
+
+
+def logged(
+    columns: Sequence[Column], stored: Sequence[LoggedColumn] = ()
+) -> tuple[LoggedColumn, ...]:
+    """How a bookmark remembers columns; numbers that are not known any more are those it had before."""
+    before = {column.name: column.attnum for column in stored}
+    return tuple(
+        LoggedColumn(c.name, c.attnum or before.get(c.name, 0), c.type.display) for c in columns
+    )
+
+
+def difference(stored: Sequence[LoggedColumn], columns: Sequence[Column]) -> Difference | None:
+    """From the stored rows' columns to a piece's, None when they are the same; raises ReadAnew."""
+    if [(c.name, c.type) for c in stored] == [(c.name, c.type.display) for c in columns]:
+        return None
+    by_name = {column.name: column for column in stored}
+    names = {column.name for column in columns}
+    gone = {column.attnum: column.name for column in stored if column.name not in names}
+    renamed: list[tuple[str, str]] = []
+    added: list[Column] = []
+    retyped: list[Column] = []
+    for column in columns:
+        before = by_name.get(column.name)
+        if before is None and not column.attnum:
+            raise ReadAnew(f"column {column.name} came and has been renamed or dropped since")
+        if before is None and column.attnum in gone:
+            before = by_name[gone[column.attnum]]
+            renamed.append((before.name, column.name))
+        if before is None:
+            added.append(column)
+        elif column.attnum not in (0, before.attnum):
+            raise ReadAnew(f"the name {column.name} belongs to another column now")
+        elif before.type != column.type.display:
+            retyped.append(column)
+    return Difference(tuple(renamed), tuple(added), tuple(retyped))
+
+
+def check_identity(
+    key: Collection[str], columns: Sequence[Column], identity: Collection[str]
+) -> None:
+    """Raise ReadAnew unless the piece's old tuples carry what the stored rows are told apart by."""
+    needed = key or [column.name for column in columns]
+    lost = sorted(set(needed) - set(identity))
+    if lost:
+        raise ReadAnew(f"the replica identity has changed: {', '.join(lost)} no longer in it")
+
+
+def fills(
+    session: Session, relation_oid: int, change: Difference, bookmark: LogBasedBookmark, files: str
+) -> pa.RecordBatch | None:
+    """The value of each added column in the rows that were there: one row, None when all are NULL.
+
+    Args:
+        files: those of the table now, as `files_digest` writes them.
+
+    Raises ReadAnew when the table may have been rewritten.
+    """
+    missing = missing_values(session, relation_oid, [column.attnum for column in change.added])
+    plain = [column.name for column in change.added if column.attnum not in missing]
+    doubtful = [*plain, *(column.name for column in change.retyped)]
+    if doubtful and files != bookmark.files:
+        raise ReadAnew(f"{', '.join(doubtful)} changed, and the table has been rewritten")
+    known = [column for column in change.added if column.attnum in missing]
+    if not known:
+        return None
+    values = [
+        decode_column(pa.array([missing[column.attnum]], pa.string()), column).values
+        for column in known
+    ]
+    return pa.RecordBatch.from_arrays(values, names=[column.name for column in known])
