@@ -13,13 +13,19 @@ import pytest
 from pg_ingest.config.model import SourceConfig
 from pg_ingest.decode.messages import Messages
 from pg_ingest.demo.cluster import Cluster
-from pg_ingest.errors import PermissionMissing, SlotBusy, SourceBusy, SourceUnreachable
+from pg_ingest.errors import (
+    MethodUnavailable,
+    PermissionMissing,
+    SlotBusy,
+    SourceBusy,
+    SourceUnreachable,
+)
 from pg_ingest.lsn import Lsn
 from pg_ingest.postgres import stream as streaming
 from pg_ingest.postgres import wal
 from pg_ingest.postgres.reader import SqlReader, WalReader, open_reader
 from pg_ingest.postgres.session import Server, Session
-from pg_ingest.postgres.slot import create_slot, drop_slot, flushed_lsn, read_slot
+from pg_ingest.postgres.slot import OLDEST_VERSION, create_slot, drop_slot, flushed_lsn, read_slot
 from pg_ingest.postgres.stream import stream
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.postgres.conftest import Role, server_for
@@ -126,6 +132,40 @@ def test_the_configuration_chooses(database: Database, slot: str) -> None:
             upto = _flush(database, session)
             with open_reader(session, slot, _PUBLICATION) as reader:
                 assert _inserts(_read(reader, upto)) == 3
+
+
+def test_on_every_version(any_version: Cluster) -> None:
+    own = Database("postgres", any_version.host, any_version.port, any_version.user)
+    with server_for(own).session(own.name) as session:
+        if session.server_version < OLDEST_VERSION:
+            with pytest.raises(MethodUnavailable, match="needs PostgreSQL 11"):
+                create_slot(session, "streamed", "pgoutput")
+            return
+        own.execute("create table streamed(id int, t text)")
+        own.execute("create publication streamed for table streamed")
+        for name in ("streamed", "peeked"):
+            create_slot(session, name, "pgoutput")
+        try:
+            _stream_and_peek(own, session)
+        finally:
+            for name in ("streamed", "peeked"):
+                drop_slot(session, name)
+            own.execute("drop table streamed; drop publication streamed")
+
+
+def _stream_and_peek(own: Database, session: Session) -> None:
+    own.execute("insert into streamed select n, repeat('x', n) from generate_series(1, 2000) n")
+    for number in range(20):
+        own.execute(f"insert into streamed values ({number})")
+    upto = _flush(own, session)
+    expected = _read(SqlReader(session, "peeked", "streamed"), upto)
+    with stream(session, "streamed", "streamed") as reader:
+        next(reader.pieces(upto=upto, messages=1))
+    with stream(session, "streamed", "streamed") as reader:
+        assert _read(reader, upto) == expected
+        reader.confirm(upto)
+    with stream(session, "streamed", "streamed") as reader:
+        assert _read(reader, _flush(own, session)) == []
 
 
 def test_an_idle_slot_answers_at_once(session: Session, slot: str, database: Database) -> None:
