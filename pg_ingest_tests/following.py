@@ -50,15 +50,17 @@ class Following:
     limits: dict[str, Any] = field(default_factory=lambda: {"lock_timeout": 5})
     slot: str = field(default_factory=lambda: f"f_{os.getpid()}_{next(_numbers)}")
     publication: str = "followed"
+    reader: str = "sql"
+    warehouse: str = "warehouse.duckdb"
 
     @property
     def server(self) -> Server:
-        log = {"slot": self.slot, "publication": self.publication}
+        log = {"slot": self.slot, "publication": self.publication, "reader": self.reader}
         return server_for(self.database, log=log, limits=self.limits)
 
     @property
     def path(self) -> Path:
-        return self.folder / "warehouse.duckdb"
+        return self.folder / self.warehouse
 
     @property
     def destination(self) -> DuckDbDestination:
@@ -111,6 +113,11 @@ class Following:
             )
             rows = connection.execute(f'select {names} from shop."{table}" where {where}')
             return sorted(rows.fetchall(), key=repr)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """What the destination answers, in a fixed order."""
+        with closing(duckdb.connect(str(self.path), read_only=True)) as connection:
+            return sorted(connection.execute(query).fetchall(), key=repr)
 
     def source(self, table: str) -> list[tuple[Any, ...]]:
         """The table's rows in the source as texts."""

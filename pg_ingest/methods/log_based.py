@@ -171,11 +171,11 @@ def steps(
         if not len(rows):
             continue
         columns = _chosen(replication, piece.columns)
-        check_identity(bookmark.key, piece.columns, piece.identity)
         reshape = Reshape()
         change = difference(bookmark.columns, columns)
         if change is not None:
             reshape = Reshape(change.renamed, look(piece, change, bookmark))
+        check_identity(_renamed(bookmark.key, reshape), piece.columns, piece.identity)
         for part in _parts(rows):
             size = round(piece.size * len(part) / max(len(piece.rows), 1))
             bookmark, reading = _step(replication, bookmark, columns, part, size, reshape)

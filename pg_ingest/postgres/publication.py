@@ -31,6 +31,9 @@ OURS = "pg_ingest keeps the tables of this publication in step with its configur
 VIA_ROOT_VERSION = 130000
 """Partitioned tables can be published, as one table, from here on."""
 
+REFUSES_GENERATED_VERSION = 180000
+"""From here on the server refuses writes that need an unpublished generated column as old value."""
+
 _EVERYTHING = frozenset({"insert", "update", "delete", "truncate"})
 
 
@@ -169,13 +172,17 @@ def _check_complete(now: Publication, tables: Collection[Table]) -> None:
         )
 
 
-_IDENTITIES = """
+_TREE = """
 WITH RECURSIVE tree (root, oid) AS (
   SELECT c.oid, c.oid FROM pg_class AS c WHERE c.oid = ANY(%s::oid[])
   UNION ALL
   SELECT tree.root, i.inhrelid FROM tree JOIN pg_inherits AS i ON i.inhparent = tree.oid
   JOIN pg_class AS p ON p.oid = i.inhparent AND p.relkind = 'p'
-)
+)"""
+
+_IDENTITIES = (
+    _TREE
+    + """
 SELECT tree.root, n.nspname::text, c.relname::text FROM tree
 JOIN pg_class AS c ON c.oid = tree.oid AND c.relkind = 'r'
 JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -185,6 +192,21 @@ WHERE c.relreplident <> 'f' AND NOT EXISTS (
 )
 ORDER BY 1, 2, 3
 """
+)
+
+
+_GENERATED = (
+    _TREE
+    + """
+SELECT DISTINCT tree.root FROM tree
+JOIN pg_class AS c ON c.oid = tree.oid AND c.relkind = 'r'
+JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attgenerated <> '' AND NOT a.attisdropped
+WHERE c.relreplident = 'f' OR EXISTS (
+  SELECT FROM pg_index AS x WHERE x.indrelid = c.oid AND a.attnum = ANY(x.indkey)
+  AND (c.relreplident = 'd' AND x.indisprimary OR c.relreplident = 'i' AND x.indisreplident)
+)
+"""
+)
 
 
 def refusals(
@@ -198,10 +220,32 @@ def refusals(
             _IDENTITIES, ([table.oid for table in tables],), what="looking at replica identities"
         )
         blind = {root: TableId(schema, name) for root, schema, name in reversed(rows)}
+        generated = _generated_identities(session, tables)
         for table in tables:
             if table.oid in blind and table.id not in refused:
                 refused[table.id] = _no_identity(table, blind[table.oid])
+            elif table.oid in generated and table.id not in refused:
+                refused[table.id] = _generated_identity(table)
     return refused
+
+
+def _generated_identities(session: Session, tables: Collection[Table]) -> frozenset[int]:
+    """Tables whose identity has a generated column, which is not published by default."""
+    if session.server_version < REFUSES_GENERATED_VERSION:
+        return frozenset()
+    oids = [table.oid for table in tables]
+    rows = session.rows(_GENERATED, (oids,), what="looking at generated columns")
+    return frozenset(oid for (oid,) in rows)
+
+
+def _generated_identity(table: Table) -> MethodUnavailable:
+    return MethodUnavailable(
+        f"{table.id} has a generated column in its replica identity",
+        detail="if it were published, the server would refuse every UPDATE and DELETE on it with"
+        ' "Replica identity must not contain unpublished generated columns"',
+        hint="use a primary key or a unique index without generated columns as its REPLICA IDENTITY, or"
+        " choose another method",
+    )
 
 
 def _no_identity(table: Table, where: TableId) -> MethodUnavailable:

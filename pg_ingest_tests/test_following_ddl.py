@@ -1,0 +1,200 @@
+"""Tables whose columns change while their log is followed; they are read anew only if need be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pg_ingest.errors import MethodUnavailable
+from pg_ingest_tests.conftest import Database
+from pg_ingest_tests.following import Following, following, logged
+
+T = logged("t")
+
+
+@pytest.fixture(params=["primary key", ""], ids=["key", "no_key"])
+def shop(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> Iterator[Following]:
+    """Table t with the rows 1 to 3, followed already."""
+    database.execute(f"create table t (id int {request.param}, v varchar(10), n int)")
+    database.execute("insert into t select i, 'v' || i, i from generate_series(1, 3) i")
+    if not request.param:
+        database.execute("alter table t replica identity full")
+    with following(database, tmp_path) as found:
+        found.sync(T)
+        yield found
+
+
+def run(shop: Following, *statements: str) -> str:
+    """Run them, sync, and give the phase; what the source has is in the destination."""
+    for statement in statements:
+        shop.database.execute(statement)
+    report = shop.sync(T)["t"].report
+    assert report is not None
+    names = [row[0] for row in shop.database.rows(COLUMNS)]
+    columns = ", ".join(f'"{name}"' for name in names)
+    stored = shop.rows(f"select {columns} from shop.t")
+    assert stored == sorted(shop.database.rows(f"select {columns} from t"), key=repr)
+    return report.phase
+
+
+COLUMNS = """
+select attname from pg_attribute where attrelid = 't'::regclass and attnum > 0 and not attisdropped
+and attgenerated = '' order by attnum
+"""
+
+
+def test_an_added_column_is_null_where_rows_were_there(shop: Following) -> None:
+    phase = run(
+        shop,
+        "update t set v = 'before' where id = 1",
+        "alter table t add column extra text",
+        "update t set extra = 'x' where id = 2",
+        "insert into t values (4, 'w', 4, 'y')",
+    )
+    assert phase == "changes"
+
+
+def test_an_added_column_with_a_default_has_it_in_all_rows(shop: Following) -> None:
+    phase = run(
+        shop,
+        "delete from t where id = 3",
+        "alter table t add column at date not null default '2024-02-29'",
+        "alter table t alter column at set default '1999-01-01'",
+        "insert into t values (4, 'w', 4)",
+        "update t set n = 9 where id = 1",
+    )
+    assert phase == "changes"
+
+
+def test_a_default_that_differs_from_row_to_row_means_reading_anew(shop: Following) -> None:
+    phase = run(
+        shop,
+        "alter table t add column token uuid default gen_random_uuid()",
+        "insert into t values (4, 'w', 4)",
+    )
+    assert phase == "snapshot"
+
+
+def test_a_renamed_column_keeps_its_values(shop: Following) -> None:
+    phase = run(
+        shop,
+        "update t set n = 7 where id = 1",
+        "alter table t rename column v to title",
+        "update t set n = 8 where id = 2",
+    )
+    assert phase == "changes"
+    assert not shop.rows("select 1 from duckdb_columns() where column_name = 'v'")
+
+
+def test_a_renamed_key_is_still_the_key(shop: Following) -> None:
+    assert (
+        run(
+            shop,
+            "alter table t rename column id to number",
+            "update t set v = 'x' where number = 1",
+            "delete from t where number = 2",
+            "insert into t values (2, 'again', 2)",
+        )
+        == "changes"
+    )
+
+
+def test_a_dropped_column_stays_as_it_was(shop: Following) -> None:
+    phase = run(
+        shop,
+        "alter table t drop column v",
+        "update t set n = 8 where id = 2",
+        "insert into t values (5, 5)",
+    )
+    assert phase == "changes"
+    assert shop.rows("select v from shop.t where id = 3") == [("v3",)]
+
+
+def test_a_name_that_comes_back_for_another_column_means_reading_anew(shop: Following) -> None:
+    phase = run(
+        shop,
+        "alter table t drop column v",
+        "alter table t add column v varchar(10)",
+        "update t set n = 8 where id = 2",
+    )
+    assert phase == "snapshot"
+
+
+def test_two_columns_that_swap_their_names_are_not_confused(shop: Following) -> None:
+    shop.database.execute("alter table t add column w varchar(10)")
+    run(shop, "update t set w = 'w' || id")
+    run(
+        shop,
+        "alter table t rename column v to swap",
+        "alter table t rename column w to v",
+        "alter table t rename column swap to w",
+        "update t set n = n + 1 where id = 1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "phase"),
+    [
+        ("alter column v type varchar(20)", "changes"),
+        ("alter column v type text", "changes"),
+        ("alter column n type bigint", "snapshot"),
+        ("alter column n type bigint using n * 100", "snapshot"),
+        ("alter column v type text using upper(v)", "snapshot"),
+        ("alter column n type text", "snapshot"),
+    ],
+)
+def test_another_type(shop: Following, change: str, phase: str) -> None:
+    assert run(shop, f"alter table t {change}", "update t set v = 'z' where id = 1") == phase
+
+
+def test_several_shapes_between_two_syncs(shop: Following) -> None:
+    phase = run(
+        shop,
+        "update t set v = 'a' where id = 1",
+        "alter table t add column x int default 5",
+        "insert into t values (10, 'b', 10)",
+        "alter table t rename column x to y",
+        "insert into t values (11, 'c', 11, 6)",
+        "alter table t drop column n",
+        "update t set y = 0 where id = 2",
+    )
+    assert phase in {"changes", "snapshot"}
+
+
+def test_a_generated_column_is_left_out_and_said(shop: Following) -> None:
+    if not shop.database.rows("select from pg_constraint where conrelid = 't'::regclass"):
+        shop.database.execute("alter table t replica identity default")
+        shop.database.execute("alter table t add primary key (id)")
+    shop.database.execute("alter table t add column twice int generated always as (n * 2) stored")
+    run(shop, "update t set n = 21 where id = 1")
+    applied = shop.sync(T, reset=[T])["t"].report
+    assert applied is not None
+    assert any("twice" in note for note in applied.notes)
+    run(shop, "update t set n = 22 where id = 1")
+
+
+def test_another_replica_identity_means_reading_anew(shop: Following) -> None:
+    run(shop, "alter table t replica identity full", "update t set n = 9 where id = 1")
+    phase = run(
+        shop,
+        "alter table t drop constraint if exists t_pkey",
+        "alter table t replica identity default",
+        "alter table t add column nr serial primary key",
+        "update t set v = 'x' where id = 1",
+        "delete from t where id = 2",
+    )
+    assert phase == "snapshot"
+
+
+def test_a_generated_column_that_would_stop_the_application_is_not_published(
+    shop: Following,
+) -> None:
+    shop.database.execute("alter table t replica identity full")
+    run(shop, "update t set v = 'x' where id = 1")
+    shop.database.execute("alter table t add column twice int generated always as (n * 2) stored")
+    applied = shop.apply(shop.capture(T), T)["t"]
+    assert isinstance(applied.error, MethodUnavailable)
+    assert "generated" in str(applied.error)
+    shop.database.execute("update t set v = 'y' where id = 1")
