@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from pydantic import AfterValidator, Field
 from pg_ingest.config.names import Name
 from pg_ingest.config.problem import refuse
 from pg_ingest.config.schedule import Interval
+from pg_ingest.config.size import Size
 from pg_ingest.config.strict import Strict
 
 
@@ -80,6 +82,23 @@ class LogConfig(Strict):
         default=Reader.SQL, description="sql is faster; stream is the replication protocol."
     )
     heartbeat: Heartbeat | None = Field(default=None, description="Keeps an idle slot moving.")
+    lag_sync: Size = Field(
+        default=256 << 20,
+        ge=1,
+        description="WAL behind which the slot's sensor starts a sync.",
+        json_schema_extra={"default": "256MB"},
+    )
+    lag_warn: Size = Field(
+        default=4 << 30,
+        ge=1,
+        description="WAL kept for the slot at which its sensor warns.",
+        json_schema_extra={"default": "4GB"},
+    )
+    keep: Interval = Field(
+        default=timedelta(days=1),
+        description="How long applied changes stay in the change log.",
+        json_schema_extra={"default": "1d"},
+    )
 
     def slot_name(self, database: str) -> str:
         """The slot of that database: `slot` filled in, made a valid and distinct slot name."""

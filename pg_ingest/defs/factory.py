@@ -20,6 +20,7 @@ from pg_ingest.defs.log_names import is_logged
 from pg_ingest.defs.partitions import databases_partitions
 from pg_ingest.defs.route import Route
 from pg_ingest.defs.schedules import sync_schedule
+from pg_ingest.defs.slot_lag import slot_lag_sensor
 from pg_ingest.table import SourceCatalog, Table, TableId
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,14 @@ def source_definitions(
             for job in (jobs if schedule is not None else [])
             if schedule is not None
         ],
-        sensors=[discovery_sensor(route, selection)],
+        sensors=[
+            discovery_sensor(route, selection),
+            *(
+                slot_lag_sensor(route, job, selection)
+                for job in jobs
+                if any(map(is_logged, job.replications))
+            ),
+        ],
     )
 
 

@@ -20,13 +20,14 @@ from pg_ingest.defs.processes import end_dead_runs
 from pg_ingest.defs.route import Route
 from pg_ingest.defs.timing import timing
 
-_UNFINISHED = [
+UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+"""States of a run that has not ended."""
 
 
 def sync_schedule(
@@ -76,7 +77,7 @@ def known_databases(
 def is_active(instance: dg.DagsterInstance, job_name: str, database: str) -> bool:
     """Whether a scheduled run of this job for this database has not ended."""
     unfinished = dg.RunsFilter(
-        job_name=job_name, tags={DATABASE_TAG: database}, statuses=_UNFINISHED
+        job_name=job_name, tags={DATABASE_TAG: database}, statuses=UNFINISHED
     )
     return instance.get_runs_count(unfinished) > 0
 
