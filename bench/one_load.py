@@ -41,6 +41,7 @@ def main(path: Path) -> None:
                 "updated": counts.updated,
                 "deleted": counts.deleted,
                 "total": counts.total,
+                "notes": report.notes,
             }
         )
     )
