@@ -17,7 +17,7 @@ FAILED = "failed"
 ABSENT = "absent"
 
 INTERRUPTED = "interrupted"
-_NOT_RUN = (INTERRUPTED, "", "what was stored before is untouched; sync again")
+NOT_RUN = (INTERRUPTED, "", "what was stored before is untouched; sync again")
 
 _FACTS = ("inserted", "updated", "deleted", "rejected", "rows_read", "bytes", "duration_s", "phase")
 
@@ -70,18 +70,20 @@ def outcomes_of(
     A step without an event was never begun, because the run was interrupted.
     """
     done: dict[str, Mapping[str, Any]] = {}
-    faults: dict[str, tuple[str, str, str]] = dict.fromkeys(steps, _NOT_RUN)
+    faults: dict[str, tuple[str, str, str]] = dict.fromkeys(steps, NOT_RUN)
     for event in events:
         key = event.step_key
         if key is None:
             continue
         if event.event_type_value == "ASSET_MATERIALIZATION":
-            done.setdefault(key, _facts(event))
+            done.setdefault(key, facts_of(event))
         elif event.is_step_failure:
-            faults[key] = _fault(event)
+            faults[key] = fault_of(event)
         elif event.is_step_success:
             faults.pop(key, None)
-    return [_outcome(steps[key], database, window, done.get(key), faults.get(key)) for key in steps]
+    return [
+        outcome_of(steps[key], database, window, done.get(key), faults.get(key)) for key in steps
+    ]
 
 
 def nowhere(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -100,13 +102,14 @@ def nowhere(outcomes: Sequence[Outcome]) -> list[Outcome]:
     ]
 
 
-def _outcome(
+def outcome_of(
     replication: Replication,
     database: str,
     window: str,
     facts: Mapping[str, Any] | None,
     fault: tuple[str, str, str] | None,
 ) -> Outcome:
+    """With a `fault` (message, detail, hint) it failed; with neither fault nor facts the table is absent."""
     status = FAILED if fault is not None else ABSENT if facts is None else DONE
     error, detail, hint = fault or ("", "", "")
     return Outcome(
@@ -123,7 +126,8 @@ def _outcome(
     )
 
 
-def _facts(event: DagsterEvent) -> dict[str, Any]:
+def facts_of(event: DagsterEvent) -> dict[str, Any]:
+    """The metadata of a materialisation by their short names."""
     metadata = {key: value.value for key, value in event.materialization.metadata.items()}
     facts = {name: metadata.get(f"pg_ingest/{name}") for name in _FACTS}
     return {
@@ -135,7 +139,7 @@ def _facts(event: DagsterEvent) -> dict[str, Any]:
     }
 
 
-def _fault(event: DagsterEvent) -> tuple[str, str, str]:
+def fault_of(event: DagsterEvent) -> tuple[str, str, str]:
     """Message, detail, hint of a failed step; the exception's first line when nobody expected it."""
     data = event.step_failure_data
     told = data.user_failure_data
@@ -148,7 +152,7 @@ def _fault(event: DagsterEvent) -> tuple[str, str, str]:
         )
     error = data.error
     if error is not None and error.cls_name == "DagsterExecutionInterruptedError":
-        return _NOT_RUN
+        return NOT_RUN
     while error is not None and error.cause is not None:
         error = error.cause
     text = error.message.strip() if error is not None else "the step failed"

@@ -12,6 +12,7 @@ from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_START_TAG,
 )
 
+from pg_ingest.cli.logged_outcomes import logged_outcomes
 from pg_ingest.cli.outcomes import INTERRUPTED, Outcome, failed, outcomes_of
 from pg_ingest.cli.plan import PlannedRun, plan_job
 from pg_ingest.cli.targets import Chosen
@@ -20,6 +21,7 @@ from pg_ingest.config.selection import Selection
 from pg_ingest.defs.assets import DATABASE_TAG, op_name
 from pg_ingest.defs.factory import build_definitions
 from pg_ingest.defs.jobs import sync_jobs
+from pg_ingest.defs.log_names import change_log_key, is_logged, log_op_name
 from pg_ingest.defs.partitions import dynamic_name
 from pg_ingest.defs.processes import end_dead_runs
 from pg_ingest.defs.route import Route
@@ -101,20 +103,24 @@ class Runner:
             return error
 
     def _execute(self, run: PlannedRun, wanted: Wanted) -> list[Outcome]:
-        steps = {op_name(table): table for table in run.replications}
+        steps = {op_name(table): table for table in run.replications if not is_logged(table)}
+        logged = [table for table in run.replications if is_logged(table)]
+        logs = {log_op_name(table.source): change_log_key(table.source) for table in logged}
         config = {"config": {"reset": True}}
+        tables = [dg.AssetKey(list(table.asset_key)) for table in run.replications]
         result = self.definitions.resolve_job_def(run.job).execute_in_process(
             instance=self.instance,
-            asset_selection=[dg.AssetKey(list(t.asset_key)) for t in run.replications],
+            asset_selection=[*logs.values(), *tables],
             raise_on_error=False,
             run_config={
                 "loggers": _LOUD if wanted.verbose else _QUIET,
-                "ops": dict.fromkeys(steps, config) if wanted.reset else {},
+                "ops": dict.fromkeys([*steps, *logs], config) if wanted.reset else {},
             },
             **_partition(run),
         )
         window = " … ".join(dict.fromkeys(run.windows)) if run.windows else ""
-        return outcomes_of(result.all_events, steps, run.database, window)
+        outcomes = outcomes_of(result.all_events, steps, run.database, window)
+        return outcomes + logged_outcomes(result.all_events, logged, run.database)
 
 
 def _partition(run: PlannedRun) -> dict[str, Any]:

@@ -60,6 +60,8 @@ def position(status: TableStatus) -> str:
     match status.bookmark:
         case KeyBasedBookmark(column=column, position=reached):
             return f"{column} = {reached or 'none yet'}"
+        case LogBasedBookmark(lsn="0/0", joined_lsn=joined):
+            return f"snapshot at {joined}"
         case LogBasedBookmark(lsn=lsn):
             return f"log applied up to {lsn}"
         case FullTableBookmark(snapshot_at=moment):
