@@ -1,0 +1,73 @@
+"""A sync of log-based tables in a process of its own, killed directly before or after the n-th call of a step.
+
+    python -m pg_ingest_tests.log_crash HOST PORT USER DATABASE FOLDER SLOT STEP WHEN N
+
+STEP is a key of STEPS, WHEN `before` or `after`. Exits 0 when the step was not called so often.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from pg_ingest import apply_log, capture_log
+from pg_ingest.changelog import capture as capturing
+from pg_ingest.changelog import log as changelog
+from pg_ingest.destinations.duckdb import DuckDbDestination
+from pg_ingest.destinations.duckdb.stage import DuckDbStage
+from pg_ingest.methods import log_based
+from pg_ingest.postgres.reader import SqlReader
+from pg_ingest_tests.conftest import Database
+from pg_ingest_tests.following import Following, logged
+
+TABLES = (logged("keyed"), logged("plain"))
+
+STEPS: dict[str, tuple[Any, str]] = {
+    "forget": (capture_log, "write_followed"),
+    "publish": (capture_log, "keep_publication"),
+    "create slot": (capturing, "create_slot"),
+    "read": (capturing, "decode"),
+    "segment": (capturing, "write_segment"),
+    "manifest": (changelog.ChangeLog, "commit"),
+    "advance": (SqlReader, "confirm"),
+    "wait": (capture_log, "wait_for_writers"),
+    "snapshot": (log_based, "snapshot"),
+    "stage": (DuckDbStage, "fill"),
+    "apply": (DuckDbStage, "_apply"),
+    "commit": (DuckDbStage, "commit"),
+    "columns": (apply_log, "logged_columns"),
+    "bookmark": (DuckDbDestination, "bookmark"),
+}
+
+
+def arm(step: str, when: str, number: int) -> None:
+    owner, name = STEPS[step]
+    real = getattr(owner, name)
+    left = [number]
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        left[0] -= 1
+        if not left[0] and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = real(*arguments, **options)
+        if not left[0] and when == "after":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, counted)
+
+
+def main(arguments: list[str]) -> None:
+    host, port, user, name, folder, slot, step, when, number = arguments
+    capturing.FIRST_MESSAGES = capturing.MOST_MESSAGES = 100
+    log_based.STEP_ROWS = 200
+    arm(step, when, int(number))
+    database = Database(name, host, int(port), user)
+    Following(database, Path(folder), slot=slot).sync(*TABLES)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,116 @@
+"""Killed at every durable step, at the first sync and at a later one: nothing is lost, nothing doubled."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pg_ingest_tests import log_crash
+from pg_ingest_tests.conftest import Database
+from pg_ingest_tests.following import Following, following
+
+KEYED, PLAIN = log_crash.TABLES
+
+
+@pytest.fixture
+def shop(database: Database, tmp_path: Path) -> Iterator[Following]:
+    database.execute("create table keyed (id int primary key, v text)")
+    database.execute("create table plain (id int, v text)")
+    database.execute("alter table plain replica identity full")
+    with following(database, tmp_path) as found:
+        yield found
+
+
+def work(shop: Following, first: int) -> None:
+    """Small and large transactions, all kinds of changes, doubles in the table without a key."""
+    with shop.database.connect() as connection:
+        for table in ("keyed", "plain"):
+            for n in range(first, first + 20):
+                connection.execute(f"insert into {table} values ({n}, 'one')")
+            connection.execute(
+                f"insert into {table} select n, 'many' from generate_series({first + 20}, {first + 400}) n"
+            )
+            connection.execute(f"update {table} set v = 'changed' where id % 7 = 0")
+            connection.execute(f"delete from {table} where id % 5 = 0")
+        connection.execute(f"insert into plain select id, v from plain where id < {first + 20}")
+        connection.execute(f"update keyed set id = id + 100000 where id = {first + 1}")
+
+
+def killed(shop: Following, step: str, when: str, number: int) -> None:
+    """Run a sync that dies there; wait until the server knows that it is dead."""
+    database = shop.database
+    place = [database.host, str(database.port), database.user, database.name]
+    arguments = [*place, str(shop.folder), shop.slot, step, when, str(number)]
+    shop.flush()
+    done = subprocess.run(
+        [sys.executable, "-m", log_crash.__name__, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    with database.connect() as connection:
+        connection.execute(
+            "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+        )
+
+
+FIRST = [
+    ("publish", "after", 1),
+    ("create slot", "after", 1),
+    ("manifest", "after", 1),
+    ("wait", "before", 1),
+    ("forget", "after", 1),
+    ("snapshot", "before", 1),
+    ("stage", "after", 1),
+    ("apply", "after", 1),
+    ("commit", "after", 1),
+    ("bookmark", "before", 3),
+    ("commit", "after", 2),
+]
+
+
+@pytest.mark.parametrize(("step", "when", "number"), FIRST)
+def test_the_first_sync(shop: Following, step: str, when: str, number: int) -> None:
+    work(shop, 0)
+    killed(shop, step, when, number)
+    work(shop, 1000)
+    shop.sync(KEYED, PLAIN)
+    work(shop, 2000)
+    shop.sync(KEYED, PLAIN)
+    shop.check(KEYED, PLAIN)
+
+
+LATER = [
+    ("read", "after", 2),
+    ("segment", "after", 1),
+    ("segment", "after", 3),
+    ("manifest", "before", 2),
+    ("manifest", "after", 2),
+    ("advance", "before", 1),
+    ("advance", "after", 2),
+    ("columns", "after", 1),
+    ("stage", "after", 2),
+    ("apply", "after", 1),
+    ("apply", "after", 4),
+    ("commit", "after", 1),
+    ("commit", "after", 4),
+]
+
+
+@pytest.mark.parametrize(("step", "when", "number"), LATER)
+def test_a_later_sync(shop: Following, step: str, when: str, number: int) -> None:
+    work(shop, 0)
+    shop.sync(KEYED, PLAIN)
+    work(shop, 1000)
+    killed(shop, step, when, number)
+    work(shop, 2000)
+    shop.sync(KEYED, PLAIN)
+    shop.check(KEYED, PLAIN)
+    assert {one.report for one in shop.sync(KEYED, PLAIN).values()} == {None}
