@@ -30,10 +30,12 @@ class Scene:
 
     Attributes:
         folder: the work folder: pg_ingest.yaml, warehouse.duckdb, .dagster_home, logs.
+        scratch: for temporary files of child processes, which they do not always delete.
         programs: psql and pgbench of the shop's database, as its superuser.
     """
 
     folder: Path
+    scratch: Path
     programs: Programs
     size: Size
 
@@ -55,7 +57,7 @@ class Scene:
     def environment(self) -> dict[str, str]:
         """For child processes: this configuration, and nobody else's Dagster."""
         kept = {name: value for name, value in os.environ.items() if "DAGSTER" not in name}
-        return {**kept, "PG_INGEST_CONFIG": str(self.config)}
+        return {**kept, "PG_INGEST_CONFIG": str(self.config), "TMPDIR": str(self.scratch)}
 
     def target(self, table: TableId) -> TableId:
         """Where the default naming puts a table."""
@@ -72,31 +74,37 @@ def scene(size: Size, keep: Path | None) -> Iterator[Scene]:
     Raises:
         PersonMustAct: `keep` holds a configuration already, or the server does not start.
     """
-    with _work_folder(keep) as folder, Cluster() as cluster:
+    with (
+        _temporary_folder("pgi_") as scratch,
+        _temporary_folder("pg_ingest_demo_") if keep is None else _kept(keep) as folder,
+        Cluster() as cluster,
+    ):
         server = Programs(cluster.binaries, cluster.host, cluster.port, cluster.user, "postgres")
         server.query(f"create database {DATABASE}")
         programs = Programs(cluster.binaries, cluster.host, cluster.port, cluster.user, DATABASE)
         fill(programs, size)
         _write_config(folder, cluster.host, cluster.port)
-        yield Scene(folder, programs, size)
+        yield Scene(folder, scratch, programs, size)
 
 
 @contextmanager
-def _work_folder(keep: Path | None) -> Iterator[Path]:
-    if keep is None:
-        folder = Path(tempfile.mkdtemp(prefix="pg_ingest_demo_"))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        return
-    if keep.exists() and any(keep.iterdir()):
+def _temporary_folder(prefix: str) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _kept(folder: Path) -> Iterator[Path]:
+    if folder.exists() and any(folder.iterdir()):
         raise PersonMustAct(
-            f"the folder {keep} is not empty",
+            f"the folder {folder} is not empty",
             hint="name a new one: the demo writes its configuration and its warehouse there",
         )
-    keep.mkdir(parents=True, exist_ok=True)
-    yield keep.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder.resolve()
 
 
 def _write_config(folder: Path, host: str, port: int) -> None:
