@@ -19,6 +19,7 @@ transaction any more.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,6 +37,7 @@ from pg_ingest.errors import (
 )
 from pg_ingest.lsn import Lsn
 from pg_ingest.postgres.catalog import read_database
+from pg_ingest.postgres.heartbeat import beat
 from pg_ingest.postgres.publication import (
     Publication,
     keep_publication,
@@ -225,9 +227,16 @@ class _Capture:
 
     def _captured(self) -> tuple[Lsn, Captured]:
         manifest = join_slot(self.session, self.changelog, self.slot)
+        self._beat(manifest.captured_at)
         name = self.server.config.log.publication
         captured = capture(self.session, self.changelog, name, manifest)
         return Lsn(manifest.position), captured
+
+    def _beat(self, last: float) -> None:
+        """Write something where nobody else may have, so that the log of an idle server goes on."""
+        wanted = self.server.config.log.heartbeat
+        if wanted is not None and time.time() - last >= wanted.seconds:
+            beat(self.session)
 
     def _followed(
         self, tables: Sequence[Table]

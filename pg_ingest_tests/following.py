@@ -52,11 +52,12 @@ class Following:
     publication: str = "followed"
     reader: str = "sql"
     warehouse: str = "warehouse.duckdb"
+    log: dict[str, Any] = field(default_factory=dict)
 
     @property
     def server(self) -> Server:
         log = {"slot": self.slot, "publication": self.publication, "reader": self.reader}
-        return server_for(self.database, log=log, limits=self.limits)
+        return server_for(self.database, log={**log, **self.log}, limits=self.limits)
 
     @property
     def path(self) -> Path:

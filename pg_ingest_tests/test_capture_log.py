@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -196,6 +197,47 @@ def test_a_damaged_list_is_named(shop: Following) -> None:
     (shop.changelog.folder / "followed.json").write_text("[{}]")
     with pytest.raises(ChangeLogDamaged, match="the list of tables"):
         shop.capture(A)
+
+
+def test_a_heartbeat_where_nothing_is_written(shop: Following) -> None:
+    shop.log["heartbeat"] = {"every": "1h"}
+    shop.capture(A)
+    witness = f"{shop.slot}_witness"
+    shop.database.rows("select pg_create_logical_replication_slot(%s, 'pgoutput')", witness)
+    try:
+        assert _beats(shop, witness) == 0
+        shop.capture(A)
+        assert _beats(shop, witness) == 0
+        manifest = shop.changelog.manifest()
+        assert manifest is not None
+        shop.changelog.commit(replace(manifest, captured_at=manifest.captured_at - 3601))
+        assert shop.capture(A).captured.rows == 0
+        assert _beats(shop, witness) == 1
+    finally:
+        shop.database.rows("select pg_drop_replication_slot(%s)", witness)
+
+
+def _beats(shop: Following, witness: str) -> int:
+    shop.flush()
+    messages = shop.database.rows(
+        "select data from pg_logical_slot_peek_binary_changes(%s, null, null, 'proto_version', '1',"
+        " 'publication_names', 'followed', 'messages', 'true')",
+        witness,
+    )
+    return sum(bytes(data).endswith(b"heartbeat") for (data,) in messages)
+
+
+def test_what_the_server_keeps_shrinks_too(shop: Following, database: Database) -> None:
+    shop.capture(A)
+    database.execute("create table busy as select generate_series(1, 200000)")
+    kept = shop.capture(A).slot
+    database.execute("select pg_log_standby_snapshot()")
+    shop.capture(A)
+    database.execute("select pg_log_standby_snapshot()")
+    now = shop.capture(A).slot
+    assert kept is not None
+    assert now is not None
+    assert (now.restart_lsn or 0) >= (kept.confirmed_lsn or 1)
 
 
 def test_an_idle_database_moves_while_another_writes(shop: Following, database: Database) -> None:

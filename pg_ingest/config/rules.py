@@ -134,6 +134,12 @@ def _log(source: SourceConfig, path: Path) -> Iterator[Problem]:
             "write `mode: table` with a table, or `mode: message` without one",
             about=keys_of((*path, "log", "heartbeat"), "table", "mode"),
         )
+    elif beat.mode not in available.AVAILABLE_HEARTBEATS:
+        remedy = available.available(
+            f"mode: {each}" for each in sorted(available.AVAILABLE_HEARTBEATS)
+        )
+        what = available.not_yet(f"a heartbeat of mode {beat.mode}")
+        yield Problem((*path, "log", "heartbeat", "mode"), what, remedy)
 
 
 def _tls(source: SourceConfig, path: Path) -> Iterator[Problem]:

@@ -21,7 +21,7 @@ def json_schema() -> dict[str, Any]:
     """The schema as plain data."""
     schema: dict[str, Any] = _without_null(IngestConfig.model_json_schema())
     definitions = schema["$defs"]
-    for name in ("Method", "Shape", "Plugin"):
+    for name in ("Method", "Shape", "Plugin", "HeartbeatMode"):
         definitions[name]["enum"] = offered(definitions[name]["enum"])
     tables = definitions["SourceConfig"]["properties"]["tables"]
     tables["additionalProperties"] = {"anyOf": [tables["additionalProperties"], {"type": "null"}]}

@@ -74,6 +74,13 @@ def _fits_method(method: Method, table: TableConfig, path: Path) -> Iterator[Pro
             table.replication_key,
             about=_method_keys(table, path),
         )
+    if method is Method.LOG_BASED and table.where is not None:
+        yield Problem(
+            (*path, "where"),
+            available.not_yet("a row filter with log_based"),
+            "remove it and filter in the destination, or take another method",
+            about=_method_keys(table, path),
+        )
     if method is not Method.FULL_TABLE and table.partition_by is not None:
         yield Problem(
             (*path, "partition_by"),

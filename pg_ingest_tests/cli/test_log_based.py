@@ -8,15 +8,12 @@ from typing import Any
 import duckdb
 import pytest
 
-from pg_ingest.config import available
-from pg_ingest.config.method import Method
 from pg_ingest.defs import faults
 from pg_ingest_tests.cli.conftest import Project
 
 
 @pytest.fixture
 def shop(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    monkeypatch.setattr(available, "AVAILABLE_METHODS", frozenset(Method))
     monkeypatch.setattr(faults, "RETRY_SECONDS", ())
     for table in ("a", "b"):
         project.database.execute(f"create table {table} (id int primary key, v text)")

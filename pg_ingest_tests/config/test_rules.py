@@ -123,6 +123,16 @@ REFUSED = [
         "or `mode: message` without one",
     ),
     (
+        shop(log={"heartbeat": {"every": "60s", "mode": "table", "table": "public.beat"}}),
+        "sources.shop.log.heartbeat.mode: a heartbeat of mode table is not available yet in 0.1 — "
+        "available: mode: message",
+    ),
+    (
+        orders(method="log_based", where="id > 1"),
+        "sources.shop.tables.public.orders.where: a row filter with log_based is not available yet in 0.1 "
+        "— remove it and filter in the destination, or take another method",
+    ),
+    (
         shop(tls={"mode": "require", "client_cert": "c.pem"}),
         "sources.shop.tls: has only one of client_cert and client_key — give both, or none",
     ),
@@ -215,7 +225,6 @@ TAKEN = [
     orders(partition_by={**WINDOW, "end": "2024-01-02"}),
     shop(databases=["a", "b"]),
     shop(databases=["a"], log={"slot": "mine", "heartbeat": {"every": "60s"}}),
-    shop(log={"heartbeat": {"every": "60s", "mode": "table", "table": "public.beat"}}),
     shop(tls={"mode": "verify-full", "root_cert": "a", "client_cert": "b", "client_key": "c"}),
     shop(exclude=["public.other", "audit.*"]),
 ]

@@ -10,9 +10,7 @@ import dagster as dg
 import duckdb
 import pytest
 
-from pg_ingest.config import available
 from pg_ingest.config.load import LoadedConfig
-from pg_ingest.config.method import Method, Shape
 from pg_ingest.defs import faults
 from pg_ingest.defs.factory import build_definitions
 from pg_ingest.defs.route import Route
@@ -23,9 +21,7 @@ Shop = Callable[[str], LoadedConfig]
 
 
 @pytest.fixture(autouse=True)
-def turned_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(available, "AVAILABLE_METHODS", frozenset(Method))
-    monkeypatch.setattr(available, "AVAILABLE_SHAPES", frozenset(Shape))
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faults, "RETRY_SECONDS", (0.0,))
 
 

@@ -9,10 +9,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from pg_ingest.config import available
 from pg_ingest.config.load import LoadedConfig
 from pg_ingest.config.log import LogConfig
-from pg_ingest.config.method import Method
 from pg_ingest.defs.assets import DATABASE_TAG, SOURCE_TAG
 from pg_ingest.defs.factory import build_definitions
 from pg_ingest.defs.slot_lag import ECHO_LIMIT, Memory, Sight, judge
@@ -84,12 +82,7 @@ Shop = Callable[[str], LoadedConfig]
 
 
 @pytest.fixture
-def turned_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(available, "AVAILABLE_METHODS", frozenset(Method))
-
-
-@pytest.fixture
-def loaded(turned_on: None, shop: Shop, database: Database) -> Iterator[LoadedConfig]:
+def loaded(shop: Shop, database: Database) -> Iterator[LoadedConfig]:
     database.execute("create table a (id int primary key)")
     yield shop(
         "method: log_based\nlog: {lag_sync: 100kB, lag_warn: 1MB}\ntables:\n  public.a: {}\n"
@@ -185,7 +178,7 @@ def test_not_while_a_run_is_at_work(
 
 
 def test_an_unreachable_source_is_a_reason_to_skip(
-    turned_on: None, write: Write, instance: dg.DagsterInstance
+    write: Write, instance: dg.DagsterInstance
 ) -> None:
     loaded = write("databases: [one, two]\nmethod: log_based\ntables:\n  public.a: {}\n")
     tick, _ = look(loaded, instance)
