@@ -68,6 +68,7 @@ class LogLoader:
                 yield self._result(context, applied.replication, applied.report, database)
             else:
                 context.log.debug(f"table={table} database={database} nothing new")
+        self._retain(context, database)
         if failed:
             raise several_failed(context, self.route, failed, len(wanted))
 
@@ -146,6 +147,25 @@ class LogLoader:
         table = replication.table
         stream = StreamId(self.route.source, capture.database, table.schema, table.name)
         return self.route.destination.bookmark(stream) is None
+
+    def _retain(self, context: dg.AssetExecutionContext, database: str) -> None:
+        """Throw away what is done with; what fails here can wait for the next run."""
+        from pg_ingest.retain_log import retain_log
+
+        try:
+            gone = retain_log(
+                self.route.server,
+                self.route.destination,
+                self.route.config.state_dir,
+                database,
+                self.replications,
+            )
+        except PgIngestError as error:
+            context.log.warning(self.route.redact(f"the change log was not cleaned up: {error}"))
+            return
+        if gone:
+            size = sum(segment.size for segment in gone)
+            context.log.info(f"cleaned up: segments={len(gone)} bytes={size}")
 
     def _note(
         self, context: dg.AssetExecutionContext, replication: Replication, error: Exception
