@@ -219,8 +219,8 @@ class StreamReader:
 
     def _wait(self, received: int) -> None:
         """Wait for bytes, report in time, ask when none come; raise when nothing moves for long."""
-        if self._selector.select(min(_ASK_SECONDS, self._report_seconds)):
-            self._pgconn.consume_input()
+        self._selector.select(min(_ASK_SECONDS, self._report_seconds))
+        self._pgconn.consume_input()  # also without news: TLS may hold back what it has read
         now = time.monotonic()
         if now - self._asked_at >= _ASK_SECONDS:
             self._asked_at = now
@@ -289,8 +289,8 @@ class StreamReader:
                 if self._pgconn.get_result() is None:
                     return True
                 continue
-            if self._selector.select(max(0.0, deadline - time.monotonic())):
-                self._pgconn.consume_input()
+            self._selector.select(_ASK_SECONDS)
+            self._pgconn.consume_input()
         return False
 
 
