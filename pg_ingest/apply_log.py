@@ -47,10 +47,14 @@ from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.logged_columns import logged_columns
 from pg_ingest.postgres.session import Server, Session
 from pg_ingest.postgres.storage import digest, files_of
+from pg_ingest.postgres.writers import wait_for_writers
 from pg_ingest.replicate import PROGRESS_SECONDS, Progress
 from pg_ingest.table import Column, TableId
 
 log = logging.getLogger(__name__)
+
+SETTLE_SECONDS = 1.0
+"""How long a snapshot waits for writers, only to save work: without it the log is looked at from its begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,29 +196,44 @@ class _Apply:
     def _continued(
         self, replication: Replication, bookmark: Bookmark | None, load: _Load
     ) -> LogBasedBookmark | None:
-        """The bookmark, unless changes after it were not captured."""
-        found = log_based.bookmark_of(replication, bookmark)
+        """The bookmark, unless the log cannot go on from it."""
+        if bookmark is None:
+            return None
+        reason = log_based.other_settings(replication, bookmark)
         since = self.capture.since[replication.table]
-        if found is None or Lsn.parse(found.joined_lsn) >= since:
-            return found
-        load.notes.append(
-            f"read anew: the log has followed the table since {since} only, and the snapshot before was"
-            f" taken at {found.joined_lsn} (was it out of the publication, made anew, or is the change"
-            " log a new one?)"
-        )
+        if not reason and isinstance(bookmark, LogBasedBookmark):
+            if Lsn.parse(bookmark.joined_lsn) >= since:
+                return bookmark
+            reason = (
+                f"the log has followed the table since {since} only, and its snapshot was taken at"
+                f" {bookmark.joined_lsn} (was it out of the publication, made anew, or is the change log"
+                " a new one?)"
+            )
+        load.notes.append(f"read anew: {reason}")
         return None
 
     def _snapshot(self, load: _Load, before: Bookmark | None) -> LogBasedBookmark:
-        """Replace the stored rows by a snapshot; the session is over before the commit."""
+        """Replace the stored rows by a snapshot; the session is over before the commit.
+
+        Who wrote to the table when the capture was over and has ended before the snapshot is seen by it, and
+        whoever committed before the captured position did write then or earlier. So if they all end soon,
+        what has been captured until now need not be looked at any more.
+        """
         self.line.hang_up()
         with ExitStack() as staging:
             with self.server.session(self.capture.database) as session:
                 table = describe(session, load.replication.table)
+                settled = not wait_for_writers(session, [table], SETTLE_SECONDS)
                 with log_based.snapshot(session, load.replication, table) as reading:
+                    assert isinstance(reading.bookmark, LogBasedBookmark)
+                    bookmark = reading.bookmark
+                    if settled:
+                        seen = Lsn(self.capture.captured.position - 1)
+                        bookmark = replace(bookmark, lsn=str(seen))
+                    reading.bookmark = bookmark
                     commit = load.staged(reading, staging, expected=before)
             commit()
-        assert isinstance(reading.bookmark, LogBasedBookmark)
-        return reading.bookmark
+        return bookmark
 
     def _capture_meanwhile(self) -> None:
         """A snapshot may take long: let go of the WAL that came meanwhile.

@@ -80,7 +80,7 @@ class LogBasedBookmark:
         joined_lsn: every transaction that the snapshot saw has committed below this position.
         columns: as the stored rows have them.
         key: the columns that identify a row, () for none.
-        where: the row filter of the snapshot.
+        settings: of the configuration, those that say which rows and columns are stored, and how.
         files: a digest of the table's files when it was read; another one after a rewrite.
     """
 
@@ -92,7 +92,7 @@ class LogBasedBookmark:
     joined_lsn: str
     columns: tuple[LoggedColumn, ...]
     key: tuple[str, ...]
-    where: str | None = None
+    settings: str = ""
     files: str = ""
 
 

@@ -13,7 +13,7 @@ from pg_ingest import apply_log as module
 from pg_ingest.config.method import Shape
 from pg_ingest.destinations.duckdb.file import DuckDbFile
 from pg_ingest.errors import (
-    BookmarkUnusable,
+    ChangeLogDamaged,
     DestinationBusy,
     DestinationFailed,
     MethodUnavailable,
@@ -141,6 +141,33 @@ def test_a_reset_while_others_go_on(shop: Following) -> None:
     assert applied["b"].report.phase == "changes"
     shop.check(A, B)
     write(shop, "delete from a", "delete from b")
+    shop.sync(A, B)
+    shop.check(A, B)
+
+
+def test_a_reset_needs_nothing_that_was_captured_before(shop: Following) -> None:
+    shop.sync(A, B)
+    write(shop, "insert into a values (4, 'lost')")
+    capture = shop.capture(A, B)
+    (segment,) = capture.captured.segments
+    (shop.changelog.segment_folder / segment.file).unlink()
+    assert isinstance(shop.apply(capture, A)["a"].error, ChangeLogDamaged)
+    shop.sync(A, B, reset=[A])
+    write(shop, "insert into a values (5, 'x')", "delete from a where id = 4")
+    shop.sync(A, B)
+    shop.check(A, B)
+
+
+def test_a_snapshot_beside_a_long_writer(shop: Following) -> None:
+    shop.sync(A, B)
+    with shop.database.connect(autocommit=False) as writer:
+        writer.execute("insert into a values (4, 'long')")
+        writer.execute("insert into b values (4, 'long'), (4, 'long')")
+        shop.sync(A, B, reset=[A, B])
+        assert shop.bookmark(B).lsn == "0/0"
+        shop.capture(A, B)
+        writer.execute("delete from b where id = 1")
+        writer.commit()
     shop.sync(A, B)
     shop.check(A, B)
 
@@ -284,9 +311,28 @@ def test_another_method_before(shop: Following) -> None:
 
     full = Replication("shop", A.table, Method.FULL_TABLE, "shop", "a")
     replicate(shop.server, shop.destination, full, shop.database.name, max_rejected=0)
-    error = shop.apply(shop.capture(A), A)["a"].error
-    assert isinstance(error, BookmarkUnusable)
-    shop.sync(A, reset=[A])
+    report = shop.sync(A)["a"].report
+    assert report is not None
+    assert report.notes[0] == "read anew: the method was full_table before"
+    shop.check(A)
+
+
+def test_a_column_that_was_left_out_comes_with_its_values(shop: Following) -> None:
+    shop.sync(logged("a", exclude_columns=("v",)))
+    assert shop.stored("a") == [("1",), ("2",), ("3",)]
+    write(shop, "insert into a values (4, 'x')")
+    report = shop.sync(A)["a"].report
+    assert report is not None
+    assert "set otherwise" in report.notes[0]
+    shop.check(A)
+
+
+def test_soft_deletes_are_gone_when_they_are_not_wanted_any_more(shop: Following) -> None:
+    shop.sync(logged("a", shape=Shape.SOFT_DELETE))
+    write(shop, "delete from a where id = 1")
+    shop.sync(logged("a", shape=Shape.SOFT_DELETE))
+    assert len(shop.stored("a")) == 3
+    shop.sync(A)
     shop.check(A)
 
 

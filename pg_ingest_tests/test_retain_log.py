@@ -72,7 +72,7 @@ def test_a_failing_table_keeps_its_changes(shop: Following) -> None:
 def test_what_a_snapshot_has_seen_goes(shop: Following) -> None:
     write(shop, 1)
     shop.sync(A, B, reset=[A, B])
-    assert shop.bookmark(A).lsn == "0/0"
+    assert shop.bookmark(A).lsn < shop.bookmark(A).joined_lsn
     assert retained(shop, A, B) == ["a", "b"]
 
 

@@ -11,6 +11,7 @@ from pg_ingest.cli.options import config_option, json_option
 from pg_ingest.cli.output import print_json, print_note, print_table
 from pg_ingest.config.load import load_config
 from pg_ingest.destinations.destination import TableStatus
+from pg_ingest.lsn import Lsn
 
 
 @click.command("status", short_help="Show what the destination holds and when it came.")
@@ -60,10 +61,9 @@ def position(status: TableStatus) -> str:
     match status.bookmark:
         case KeyBasedBookmark(column=column, position=reached):
             return f"{column} = {reached or 'none yet'}"
-        case LogBasedBookmark(lsn="0/0", joined_lsn=joined):
-            return f"snapshot at {joined}"
-        case LogBasedBookmark(lsn=lsn):
-            return f"log applied up to {lsn}"
+        case LogBasedBookmark(lsn=lsn, joined_lsn=joined):
+            applied = Lsn.parse(lsn) > Lsn.parse(joined)
+            return f"log applied up to {lsn}" if applied else f"snapshot at {joined}"
         case FullTableBookmark(snapshot_at=moment):
             return f"snapshot at {moment}"
 

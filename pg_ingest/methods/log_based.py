@@ -13,6 +13,7 @@ A table without a key must have REPLICA IDENTITY FULL; it is kept as a multiset.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from pg_ingest.changelog.states import counted_rows, keyed_rows, stored_fields
 from pg_ingest.config.method import Shape
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.types import arrow_schema
-from pg_ingest.errors import BookmarkUnusable, MethodUnavailable
+from pg_ingest.errors import MethodUnavailable
 from pg_ingest.lsn import Lsn
 from pg_ingest.methods.columns import chosen_columns
 from pg_ingest.methods.rows import rows_at_once
@@ -91,7 +92,7 @@ def snapshot(session: Session, replication: Replication, table: Table) -> Iterat
                 joined_lsn=str(seen.lsn),
                 columns=logged(columns),
                 key=key,
-                where=replication.where,
+                settings=_settings(replication),
                 files=digest(rows.files),
             ),
             phase="snapshot",
@@ -133,26 +134,26 @@ def _with_lsn(batches: Iterator[Batch], schema: pa.Schema, lsn: Lsn) -> Iterator
         yield Batch(rows, batch.rejected, batch.size)
 
 
-def bookmark_of(replication: Replication, bookmark: Bookmark | None) -> LogBasedBookmark | None:
-    """The bookmark from which the log may continue; None when a snapshot is needed first.
-
-    Raises BookmarkUnusable when the stored rows are of another method, key or filter.
-    """
-    if bookmark is None:
-        return None
+def other_settings(replication: Replication, bookmark: Bookmark) -> str:
+    """Why the stored rows are not those that these settings continue; empty when they are."""
     if not isinstance(bookmark, LogBasedBookmark):
-        raise BookmarkUnusable(
-            f"{replication.table} was replicated by method {method_of(bookmark)} before",
-            detail="its stored rows say nothing about where the log continues",
-            hint="`pg-ingest reset TABLE` takes a new snapshot; the old rows stay until it is complete",
-        )
-    if bookmark.where != replication.where:
-        raise BookmarkUnusable(
-            f"{replication.table}: the row filter is not the one of the snapshot",
-            detail="rows that it leaves out now are stored, or the other way round",
-            hint="`pg-ingest reset TABLE` takes a new snapshot with the new filter",
-        )
-    return bookmark
+        return f"the method was {method_of(bookmark)} before"
+    if bookmark.settings == _settings(replication):
+        return ""
+    return "columns, key, shape or row filter are set otherwise than when it was read last"
+
+
+def _settings(replication: Replication) -> str:
+    """What the stored rows were chosen by, in one text."""
+    return json.dumps(
+        {
+            "columns": replication.columns,
+            "exclude_columns": replication.exclude_columns,
+            "key": replication.key,
+            "shape": replication.shape,
+            "where": replication.where,
+        }
+    )
 
 
 def steps(
