@@ -13,13 +13,15 @@ only a person can say what to do. The same holds for a slot that is gone, and fo
 
 A destination is not known here. Capture goes on when none can be reached.
 
-Memory: one piece of the log with its decoded form, and up to FLUSH_BYTES of changes that wait to be written.
+Memory: one piece of the log with its decoded form, and twice FLUSH_BYTES of changes: what waits to be written
+and what is being written, which a thread does while the next piece is read and decoded.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,14 +49,15 @@ log = logging.getLogger(__name__)
 
 PLUGIN = "pgoutput"
 
-FLUSH_BYTES = 64 << 20
-"""Decoded changes held before they become segments."""
+FLUSH_BYTES = 32 << 20
+"""Decoded changes held before they become segments; applying one needs about six times as much."""
 
-ROUND_BYTES = 64 << 20
-"""What one round should read: the server may keep it in temporary files meanwhile."""
+ROUND_BYTES = 256 << 20
+"""What one round should read: the server may keep it in temporary files meanwhile, and each round makes
+it decode what lies between its restart point and the slot's position once more."""
 
 FIRST_MESSAGES = 100_000
-MOST_MESSAGES = 2_000_000
+MOST_MESSAGES = 8_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +158,12 @@ def capture(
     total = Captured(Lsn(manifest.position), 0, 0, 0, ())
     if total.position >= target:
         return total
-    with open_reader(session, manifest.slot, publication) as wal:
+    with (
+        ThreadPoolExecutor(1, "segments") as writer,
+        open_reader(session, manifest.slot, publication) as wal,
+    ):
         while total.position < target:
-            done = _Round(changelog, manifest, state)
+            done = _Round(changelog, manifest, state, writer)
             for piece in wal.pieces(upto=target, messages=messages):
                 done.take(piece)
             manifest = done.finish(None if done.messages >= messages else target)
@@ -197,6 +203,7 @@ class _Round:
     changelog: ChangeLog
     manifest: Manifest
     state: State
+    writer: Executor
     messages: int = 0
     transactions: int = 0
     rows: int = 0
@@ -205,6 +212,7 @@ class _Round:
     _end: Lsn | None = None
     _held: dict[int, list[tuple[Relation, list[pa.RecordBatch]]]] = field(default_factory=dict)
     _held_bytes: int = 0
+    _writing: list[Future[Segment]] = field(default_factory=list)
 
     def take(self, piece: Any) -> None:
         """Decode a piece; write segments when enough is held."""
@@ -233,14 +241,22 @@ class _Round:
             self._held_bytes += rows.nbytes
 
     def _flush(self) -> None:
-        for runs in self._held.values():
-            for relation, batches in runs:
-                number = self.manifest.next_number + len(self.segments)
-                self.segments.append(
-                    write_segment(self.changelog.segment_folder, number, relation, batches)
-                )
+        """Let the writer write what is held, after what was given to it before."""
+        self._wait()
+        number = self.manifest.next_number + len(self.segments)
+        folder = self.changelog.segment_folder
+        held = [run for runs in self._held.values() for run in runs]
+        self._writing = [
+            self.writer.submit(write_segment, folder, number + place, relation, batches)
+            for place, (relation, batches) in enumerate(held)
+        ]
         self._held = {}
         self._held_bytes = 0
+
+    def _wait(self) -> None:
+        """Until everything that was given to the writer is durable."""
+        self.segments += [written.result() for written in self._writing]
+        self._writing = []
 
     def finish(self, read_upto: Lsn | None) -> Manifest:
         """Write what is held; `read_upto` when nothing that committed before it is left in the slot."""
@@ -251,5 +267,6 @@ class _Round:
                 hint="nothing was taken over; it is read again with the next capture",
             )
         self._flush()
+        self._wait()
         position = max(self.manifest.position, self._end or 0, read_upto or 0)
         return self.manifest.extended(tuple(self.segments), Lsn(position), time.time())
