@@ -39,6 +39,7 @@ class LogLoader:
         self.route = route
         self.replications = replications
         self.doors = doors
+        self._stored: tuple[str, set[Replication]] = ("", set())
 
     def run(
         self, context: dg.AssetExecutionContext, config: SyncConfig
@@ -65,6 +66,7 @@ class LogLoader:
                 self._note(context, applied.replication, applied.error)
                 failed[str(table)] = applied.error
             elif applied.report is not None:
+                self._done(context).add(applied.replication)
                 yield self._result(context, applied.replication, applied.report, database)
             else:
                 context.log.debug(f"table={table} database={database} nothing new")
@@ -119,7 +121,7 @@ class LogLoader:
 
         settings = ApplySettings(
             max_rejected=self.route.settings.limits.max_rejected,
-            reset={each.table for each in wanted} if reset else frozenset(),
+            reset={each.table for each in wanted if reset and each not in self._done(context)},
             run_id=context.run.run_id,
             progress=report,
         )
@@ -135,6 +137,12 @@ class LogLoader:
         for replication in here:
             announce(TableProgress(replication.asset_key, capture.database))
             yield next(steps)
+
+    def _done(self, context: dg.AssetExecutionContext) -> set[Replication]:
+        """The tables that this run has stored: another attempt does not reset them again."""
+        if self._stored[0] != context.run.run_id:
+            self._stored = (context.run.run_id, set())
+        return self._stored[1]
 
     def _absent(self, capture: "LogCapture", replication: Replication) -> bool:
         """Whether this database, one of several, never had the table: its partition stays missing."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from pg_ingest.config.model import IngestConfig, SourceConfig, TlsMode
+from pg_ingest.config.model import IngestConfig, Method, SourceConfig, TlsMode
 from pg_ingest.config.selection import Replication, Selection, select
 from pg_ingest.doctor.finding import Finding, failed, passed, skipped, warning
+from pg_ingest.doctor.log import check_log
 from pg_ingest.doctor.tables import check_table
 from pg_ingest.errors import ConfigError, PgIngestError
 from pg_ingest.postgres.catalog import read_database
@@ -128,6 +129,9 @@ def _tables(
             here.append(replication)
     try:
         with server.session(catalog.database, purpose="check") as session:
+            logged = [each for each in here if each.method is Method.LOG_BASED]
+            if logged:
+                yield from check_log(session, server.config.log, logged)
             for replication in here:
                 yield from check_table(session, replication)
     except PgIngestError as error:

@@ -156,7 +156,7 @@ def create_slot(session: Session, name: str, plugin: str) -> Slot:
     The server first waits for all running transactions that write; `limits.query_timeout` ends that wait.
     Raises MethodUnavailable where the server is not set up for it, PermissionMissing.
     """
-    _check_server(session)
+    check_server(session)
     try:
         session.rows(
             "SELECT pg_create_logical_replication_slot(%s, %s)",
@@ -178,7 +178,8 @@ def create_slot(session: Session, name: str, plugin: str) -> Slot:
     return slot
 
 
-def _check_server(session: Session) -> None:
+def check_server(session: Session) -> None:
+    """Raise MethodUnavailable where no slot can be created on this server."""
     if session.is_standby:
         raise MethodUnavailable(
             "log-based replication from a standby is not possible",
@@ -208,6 +209,17 @@ def _check_server(session: Session) -> None:
             f"all {limit} replication slots of the server are taken",
             hint="drop those that nobody needs, or raise max_replication_slots and restart",
         )
+
+
+def may_replicate(session: Session) -> bool:
+    """Whether our role may create and read slots: REPLICATION, a superuser, or Amazon's rds_replication."""
+    ((may,),) = session.rows(
+        "SELECT bool_or(r.rolreplication OR r.rolsuper OR pg_has_role(g.oid, 'member'))"
+        " FROM pg_roles AS r LEFT JOIN pg_roles AS g ON g.rolname = 'rds_replication'"
+        " WHERE r.rolname = current_user",
+        what="looking at our role",
+    )
+    return bool(may)
 
 
 def flushed_lsn(session: Session) -> Lsn:

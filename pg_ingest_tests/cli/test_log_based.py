@@ -103,3 +103,30 @@ def test_a_table_that_does_not_exist(shop: Project) -> None:
     found = sync(shop, code=1)
     assert found["public.a"]["status"] == "done"
     assert "does not exist" in found["public.gone"]["error"]
+
+
+def test_check_before_and_after_the_first_sync(shop: Project) -> None:
+    shop.database.execute("create table d (id int)")
+    shop.configure("method: log_based\ntables:\n  public.a: {}\n  public.d: {}\n")
+
+    def found() -> dict[tuple[str, str], tuple[str, str]]:
+        answer = shop.run("check", "--json")
+        assert answer.code == 1
+        return {
+            (one["subject"].removeprefix(f"shop/{shop.database.name}"), one["test"]): (
+                one["verdict"],
+                one["fact"],
+            )
+            for one in answer.json["findings"]
+        }
+
+    before = found()
+    assert before["", "replication"] == ("passed", "may read the log")
+    assert before["", "slot"][1].endswith("will be made by the first sync")
+    assert before["", "publication"] == ("passed", "pg_ingest will be made by the first sync")
+    assert before["/public.d", "replica identity"][0] == "failed"
+    assert before["/public.a", "table"][0] == "passed"
+    sync(shop, code=1)
+    after = found()
+    assert "bytes of WAL kept for it" in after["", "slot"][1]
+    assert after["", "publication"] == ("passed", "pg_ingest, 1 tables")

@@ -227,3 +227,30 @@ def test_a_table_that_one_of_several_databases_lacks(
             " where database = %s",
             database.name,
         )
+
+
+def test_another_attempt_does_not_reset_again(
+    loaded: LoadedConfig,
+    database: Database,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from pg_ingest.errors import SourceBusy
+    from pg_ingest.methods import log_based
+
+    run(loaded, database, instance)
+    snapshot, read = log_based.snapshot, list[str]()
+
+    def busy_once(session: Any, replication: Any, table: Any) -> Any:
+        read.append(replication.table.name)
+        if read.count("b") == 1 and read[-1] == "b":
+            raise SourceBusy("not now")
+        return snapshot(session, replication, table)
+
+    monkeypatch.setattr(log_based, "snapshot", busy_once)
+    options = {
+        "run_config": {"ops": {"shop__log_based": {"config": {"reset": True}}}},
+        "asset_selection": [key("public", "a"), key("public", "b")],
+    }
+    assert run(loaded, database, instance, **options).success
+    assert read == ["a", "b", "b"]
