@@ -73,8 +73,13 @@ class Comparison:
         return not (self.missing or self.surplus)
 
 
-def compare(programs: Programs, table: TableId, warehouse: Path, target: TableId) -> Comparison:
+def compare(
+    programs: Programs, table: TableId, warehouse: Path, target: TableId, *, soft: bool = False
+) -> Comparison:
     """Compare a source table, which must be at rest, with `target` in the DuckDB file `warehouse`.
+
+    Args:
+        soft: the destination keeps deleted rows, marked; those are not compared.
 
     Raises:
         duckdb.Error: the destination's table, or a column of it, is not there.
@@ -89,7 +94,7 @@ def compare(programs: Programs, table: TableId, warehouse: Path, target: TableId
         )
         sides = {
             "source_side": _source_side(csv, columns),
-            "destination_side": _destination_side(target, columns),
+            "destination_side": _destination_side(target, columns, soft=soft),
         }
         for name, query in sides.items():
             connection.execute(
@@ -127,9 +132,10 @@ def _source_side(csv: Path, columns: list[tuple[str, Canonical]]) -> Sql:
     )
 
 
-def _destination_side(target: TableId, columns: list[tuple[str, Canonical]]) -> Sql:
+def _destination_side(target: TableId, columns: list[tuple[str, Canonical]], *, soft: bool) -> Sql:
     return sql(
-        "select {values} from {table}",
+        "select {values} from {table} where {live}",
+        live=sql("{mark} is null", mark=identifier("_pgi_deleted_at")) if soft else sql("true"),
         values=joined(_filled(form.destination, name) for name, form in columns),
         table=identifier("warehouse", target.schema, target.name),
     )

@@ -33,7 +33,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One table: its loads, oldest first and at least two, and what the comparison found."""
+    """One table: its loads, oldest first, and what the comparison found."""
 
     shown: ShopTable
     loads: Sequence[Load]
@@ -86,7 +86,7 @@ def _line(verdict: Verdict) -> list[str]:
         f"{found.rows:,}",
         f"{first.seconds:.2f} s",
         f"{first.bytes_read / 1e6 / max(first.seconds, 1e-3):.1f}",
-        f"{later[-1].seconds:.2f} s",
+        f"{later[-1].seconds:.2f} s" if later else "–",
         *(f"{sum(getattr(load, count) for load in later):,}" for count in _COUNTS),
         equal,
     ]

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pg_ingest.config.method import Method
+from pg_ingest.config.method import Method, Shape
 from pg_ingest.demo.programs import Programs
 from pg_ingest.table import TableId
 
 SOURCE = "shop"
 DATABASE = "shop"
 READER = "ingest"
-"""The role that replicates: it may log in and SELECT, no more. (Names in `pg_…` are reserved.)"""
+"""The role that replicates: it may log in, SELECT and read slots. (Names in `pg_…` are reserved.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,11 @@ class ShopTable:
         """The table's mapping below `tables:`."""
         return {"method": self.method.value, **self.settings}
 
+    @property
+    def soft(self) -> bool:
+        """Whether the destination keeps deleted rows, marked."""
+        return self.settings.get("shape") == Shape.SOFT_DELETE
+
 
 def _table(name: str, method: Method, **settings: Any) -> ShopTable:
     return ShopTable(TableId.parse(name), method, settings)
@@ -48,6 +53,11 @@ SHOP: tuple[ShopTable, ...] = (
     _table("sales.orders", Method.KEY_BASED, replication_key="updated_at"),
     _table("sales.order_items", Method.KEY_BASED, replication_key="updated_at"),
     _table("sales.order_states", Method.KEY_BASED, replication_key="updated_at", key=["id"]),
+    _table("sales.carts", Method.LOG_BASED),
+    _table("sales.sessions", Method.LOG_BASED, shape="soft_delete"),
+    _table("sales.stock_moves", Method.LOG_BASED),
+    _table("sales.visits", Method.LOG_BASED),
+    _table("sales.promotions", Method.LOG_BASED),
     _table("public.pgbench_accounts", Method.FULL_TABLE),
     _table("public.pgbench_branches", Method.FULL_TABLE),
     _table("public.pgbench_tellers", Method.FULL_TABLE),
@@ -81,6 +91,11 @@ class Size:
     def orders(self) -> int:
         """Rows of sales.orders."""
         return self.rows // 4
+
+    @property
+    def logged(self) -> int:
+        """Rows of each larger table that is replicated from the log."""
+        return self.rows // 50
 
     @property
     def pgbench_scale(self) -> int:

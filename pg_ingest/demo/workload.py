@@ -1,7 +1,9 @@
 """What happens in the shop: pgbench runs the scripts of `scripts/`, and its own classic beside them.
 
 Tables that are replicated by key are only inserted into and updated with `updated_at` moved: that is
-all this method can see. Everywhere else rows are deleted too.
+all this method can see. Everywhere else rows are deleted too, and in the tables that are replicated from the
+log also keys change, values too long for their row stay as they are, and parts of transactions are
+rolled back.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pg_ingest.demo.shop import Size
 
 _SCRIPTS = Path(__file__).parent / "scripts"
 _WEIGHTS = {"order": 6, "ship": 8, "customer": 3, "product": 2, "event": 3, "till": 2}
+_WEIGHTS |= {"cart": 5, "session": 4, "stock": 3, "visit": 4}
 _CLIENTS = 3
 
 
@@ -48,7 +51,7 @@ class Workload:
 
     @contextmanager
     def late_order(self) -> Iterator[None]:
-        """An order that is placed now and committed when the block ends.
+        """An order, and changes of log-based tables, made now and committed when the block ends.
 
         Its `updated_at` is then older than that of everything committed inside the block.
         """
@@ -56,8 +59,22 @@ class Workload:
             "insert into sales.orders (customer_id, total, note) values (1, 7.77, 'late');",
             "insert into sales.order_items (order_id, line, sku, quantity, price)"
             " values (currval('sales.orders_id_seq'), 1, 'P-00000001', 1, 7.77);",
+            "insert into sales.carts (customer_id, memo) values (1, 'late');",
+            "delete from sales.promotions where code = 'SPRING1';",
         ):
             yield
+
+    def new_season(self) -> None:
+        """Every promotion ends and others begin, in one transaction with a TRUNCATE in the middle."""
+        self.programs.psql(
+            "-1",
+            *("-c", "update sales.promotions set discount = 0"),
+            *("-c", "truncate sales.promotions"),
+            *(
+                "-c",
+                "insert into sales.promotions values ('SUMMER', 0.10, null), ('SALE', 0.5, null)",
+            ),
+        )
 
     def _arguments(self) -> tuple[str, ...]:
         scripts = [
@@ -69,8 +86,9 @@ class Workload:
             "customers": self.size.customers,
             "products": self.size.products,
             "orders": self.size.orders,
+            **dict.fromkeys(("carts", "sessions", "visits"), self.size.logged),
         }
         for name, value in variables.items():
             scripts += ["-D", f"{name}={value}"]
         classic = ("-b", "tpcb-like@6")
-        return ("-n", "-c", str(_CLIENTS), *scripts, *classic)
+        return ("-n", "-c", str(_CLIENTS), "--max-tries=20", *scripts, *classic)

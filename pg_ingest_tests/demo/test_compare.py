@@ -114,6 +114,20 @@ def test_one_of_two_equal_rows_is_missed(programs: Programs, warehouse: Path) ->
     assert compare(programs, THINGS, warehouse, COPIED).missing == 1
 
 
+def test_marked_rows_do_not_count_where_deletes_are_kept(
+    programs: Programs, warehouse: Path
+) -> None:
+    change(warehouse, "alter table shop.things add column _pgi_deleted_at timestamptz")
+    change(
+        warehouse,
+        "insert into shop.things select * replace (now() as _pgi_deleted_at) from shop.things",
+    )
+    assert compare(programs, THINGS, warehouse, COPIED, soft=True).equal
+    assert compare(programs, THINGS, warehouse, COPIED).surplus == 6
+    change(warehouse, "update shop.things set _pgi_deleted_at = now() where id = 1")
+    assert compare(programs, THINGS, warehouse, COPIED, soft=True).missing == 1
+
+
 def test_a_table_that_is_not_there_is_no_equal_table(programs: Programs, warehouse: Path) -> None:
     change(warehouse, "drop table shop.things")
     with pytest.raises(duckdb.Error, match="things"):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import pytest
 from rich.console import Console
 
@@ -18,9 +19,9 @@ from pg_ingest.config.method import Method
 from pg_ingest.demo import run
 from pg_ingest.demo.cluster import free_port
 from pg_ingest.demo.compare import Comparison
-from pg_ingest.demo.report import Load, Verdict
+from pg_ingest.demo.report import Load, Verdict, read_loads
 from pg_ingest.demo.scene import scene
-from pg_ingest.demo.shop import ShopTable, Size
+from pg_ingest.demo.shop import SHOP, ShopTable, Size
 from pg_ingest.errors import PersonMustAct
 from pg_ingest.table import TableId
 
@@ -78,15 +79,34 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
     raise AssertionError(f"the demo never said {text!r}:\n{said}")
 
 
-def test_once_ends_with_equal_tables_and_leaves_nothing(place: Place) -> None:
-    process = place.start("--once")
+def test_once_ends_with_equal_tables_and_leaves_only_what_is_kept(
+    place: Place, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    process = place.start("--once", "--keep", str(kept))
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
-    assert "All 12 tables are equal" in said
-    assert "method: full_table" in said
-    assert "method: key_based" in said
+    assert "All 17 tables are equal" in said
+    for method in ("full_table", "key_based", "log_based"):
+        assert f"method: {method}" in said
     assert place.processes() == []
     assert list(place.folder.iterdir()) == []
+    check_what_the_log_brought(kept / "warehouse.duckdb")
+
+
+def check_what_the_log_brought(warehouse: Path) -> None:
+    loads = read_loads(warehouse)
+    for shown in SHOP:
+        if shown.method is Method.LOG_BASED:
+            first, *later = loads[shown.table]
+            assert first.inserted == first.rows_read > 0
+            assert sum(load.inserted for load in later) > 0, shown.table
+            assert sum(load.deleted for load in later) > 0, shown.table
+    for name in ("carts", "sessions", "visits"):
+        assert sum(load.updated for load in loads[TableId("sales", name)]) > 0, name
+    with duckdb.connect(warehouse, read_only=True) as connection:
+        marked = "select count(*) from shop.sessions where _pgi_deleted_at is not null"
+        assert connection.execute(marked).fetchone() != (0,)
 
 
 def test_ctrl_c_in_the_live_demo_leaves_nothing(place: Place) -> None:
