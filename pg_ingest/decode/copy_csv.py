@@ -6,12 +6,16 @@ record exactly when the number of quotes before it is even. Cutting here rather 
 streaming reader gives three things it lacks: a record may be wider than a block, each Batch knows the
 bytes it came from, and the source is read by the caller's thread, so that its errors arrive unchanged.
 
+A piece is parsed by another thread while the caller's waits for the next one: neither needs the other's
+interpreter lock for long, and the server is never kept waiting for the parser.
+
 NULL is an empty field and the empty string `""`; a table of one column prints NULL as an empty line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
@@ -45,11 +49,21 @@ def read_copy_csv(stream: BinaryReader, columns: Sequence[Column]) -> Iterator[B
     select list. Raises ProtocolError for bytes that are not such a list's csv; what `stream.read`
     raises comes out unchanged.
     """
-    for records in _whole_records(stream):
-        if columns:
-            yield decode_batch(_parse(records, columns), columns, len(records))
-        else:
-            yield Batch(_no_columns(records.count(b"\n")), size=len(records))
+    with ThreadPoolExecutor(1, "copy_csv") as parser:
+        ahead: Future[Batch] | None = None
+        for records in _whole_records(stream):
+            parsing = parser.submit(_batch, records, columns)
+            if ahead is not None:
+                yield ahead.result()
+            ahead = parsing
+        if ahead is not None:
+            yield ahead.result()
+
+
+def _batch(records: bytes, columns: Sequence[Column]) -> Batch:
+    if columns:
+        return decode_batch(_parse(records, columns), columns, len(records))
+    return Batch(_no_columns(records.count(b"\n")), size=len(records))
 
 
 def _no_columns(rows: int) -> pa.RecordBatch:

@@ -109,8 +109,6 @@ def test_what_the_stream_raises_comes_out_unchanged() -> None:
             except StopIteration:
                 raise fault from None
 
-    batches = read_copy_csv(Breaking(), TWO)
-    assert rows([next(batches)]) == [(1, "a")]
     with pytest.raises(SourceUnreachable) as error:
-        next(batches)
+        list(read_copy_csv(Breaking(), TWO))
     assert error.value is fault
