@@ -20,6 +20,7 @@ import psycopg
 from psycopg import pq, sql
 
 from pg_ingest.errors import SourceUnreachable
+from pg_ingest.postgres.connect import settings_query
 from pg_ingest.postgres.faults import Subject, fault_of, translated
 
 log = logging.getLogger(__name__)
@@ -53,8 +54,15 @@ class CopyStream:
         *,
         silence: float,
         form: CopyFormat = CopyFormat.CSV,
+        encoding: str | None = None,
     ) -> None:
-        """`silence`: seconds without a byte after which the server is taken to be gone."""
+        """Begin.
+
+        Args:
+            silence: seconds without a byte after which the server is taken to be gone.
+            encoding: the client_encoding to switch to for the rows; the statement is still written in the
+                present one. Whoever asked for it switches back.
+        """
         self.bytes_read = 0
         self.closed = False
         self._connection = connection
@@ -68,7 +76,7 @@ class CopyStream:
         self._selector.register(self._pgconn.socket, selectors.EVENT_READ)
         try:
             rows = sql.SQL("COPY (\n{}\n) TO STDOUT (FORMAT {})")
-            self._start(rows.format(statement, sql.SQL(form.value)))
+            self._start(rows.format(statement, sql.SQL(form.value)), encoding)
         except BaseException:
             self.close()
             raise
@@ -141,10 +149,13 @@ class CopyStream:
             self._selector.close()
             self._pending = bytearray()
 
-    def _start(self, statement: sql.Composable) -> None:
+    def _start(self, statement: sql.Composable, encoding: str | None) -> None:
         """Send it by the extended protocol, which takes a single statement only."""
         with self._faults():
-            self._pgconn.send_query_params(statement.as_bytes(self._connection), None)
+            text = statement.as_bytes(self._connection)
+            if encoding is not None:
+                self._connection.execute(settings_query({"client_encoding": encoding}))
+            self._pgconn.send_query_params(text, None)
             while self._pgconn.flush():
                 self._selector.select(0.1)
             self._expect(self._result(), pq.ExecStatus.COPY_OUT)

@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 RETRY_DELAYS = (0.5, 1.0, 2.0)
 """Seconds before another attempt to connect, each stretched by up to half at random."""
 
+_ANY_BYTES = "SQL_ASCII"
+"""The encoding of a database whose texts may be any bytes: nothing is checked, nothing converted."""
+
 _SILENCE_SECONDS = 60
 """Beyond the statement timeout, which the server would have reported."""
 
@@ -160,10 +163,13 @@ class Session:
     def copy(self, query: SelectQuery) -> Iterator[CopyStream]:
         """The rows of `query` as CSV bytes, under `limits.statement_timeout`; see CopyStream.
 
-        A text that is quoted and empty is the empty string, an unquoted nothing is NULL.
+        A text that is quoted and empty is the empty string, an unquoted nothing is NULL. The bytes are UTF-8
+        but for those a database of encoding SQL_ASCII holds: it sends them as they are.
         """
         subject = Subject(f"reading {query.table}", query.table, self.role)
-        with self._long_copy(query.statement, subject, CopyFormat.CSV) as stream:
+        raw = self._connection.info.parameter_status("server_encoding") == _ANY_BYTES
+        encoding = _ANY_BYTES if raw else None
+        with self._long_copy(query.statement, subject, CopyFormat.CSV, encoding) as stream:
             yield stream
 
     @contextmanager
@@ -196,19 +202,26 @@ class Session:
 
     @contextmanager
     def _long_copy(
-        self, statement: sql.Composable, subject: Subject, form: CopyFormat
+        self,
+        statement: sql.Composable,
+        subject: Subject,
+        form: CopyFormat,
+        encoding: str | None = None,
     ) -> Iterator[CopyStream]:
         with translated(subject.what, table=subject.table, role=self.role):
             self._set_timeout(self.limits.statement_timeout)
         silence = self.limits.statement_timeout + _SILENCE_SECONDS
-        stream = CopyStream(self._connection, statement, subject, silence=silence, form=form)
         try:
-            with stream:
+            with CopyStream(
+                self._connection, statement, subject, silence=silence, form=form, encoding=encoding
+            ) as stream:
                 yield stream
         finally:
             if self._usable():
                 with translated(f"after {subject.what}", role=self.role):
                     self._set_timeout(self.limits.query_timeout)
+                    if encoding is not None:
+                        self._connection.execute(settings_query({"client_encoding": "UTF8"}))
 
     def explain(self, query: SelectQuery) -> Estimate:
         """Let the server judge a SELECT without running it, and estimate its size.

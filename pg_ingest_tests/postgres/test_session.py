@@ -265,3 +265,23 @@ def test_row_level_security_is_never_silently_obeyed(orders: Database, role: Rol
             session.copy(query) as stream,
         ):
             stream.read()
+
+
+def test_a_database_of_any_bytes_sends_them_as_they_are(database: Database) -> None:
+    name = f"{database.name}_bytes"
+    database.execute(f"create database {name} template template0 encoding 'SQL_ASCII' locale 'C'")
+    there = Database(name, database.host, database.port, database.user)
+    with there.connect(client_encoding="UTF8") as writer:
+        writer.execute('create table "größe" (id int, v text)')
+        writer.execute("""insert into "größe" values (1, E'\\xfc'), (2, E'\\xc3\\xbc')""")
+    with server_for(there).session(name) as session:
+        table = describe(session, TableId("public", "größe"))
+        for _ in range(2):
+            with session.snapshot(), session.copy(select_rows(table, table.columns)) as stream:
+                assert stream.read() == b"1,\xfc\n2,\xc3\xbc\n"
+            assert session.rows("SHOW client_encoding") == [("UTF8",)]
+        with session.copy(select_rows(table, table.columns)) as stream:
+            stream.read(1)
+        assert session.rows("SHOW client_encoding") == [("UTF8",)]
+        assert session.rows("SELECT 'ü'") == [("ü",)]
+    database.execute(f"drop database {name}")
