@@ -75,6 +75,10 @@ def test_a_load_is_reported(warehouse: Warehouse) -> None:
     assert (report.rows_read, report.bytes_read, report.counts.rejected) == (3, 30, 1)
     assert 5 <= report.duration_s < 60
     assert report.extra == {"load_id": 1}
+    assert report.notes == (
+        "mind the gap",
+        "1 row was set aside in _pgi.rejected, not stored: price: too large (1 ×)",
+    )
     found = warehouse.query(
         'SELECT id, run_id, source, "database", "schema", "table", target, method, phase,'
         " epoch(started_at), duration_s, rows_read, bytes_read, inserted, updated, deleted,"
@@ -84,7 +88,7 @@ def test_a_load_is_reported(warehouse: Warehouse) -> None:
         (
             *(1, "r1", "shop", "eu", "public", "orders", "shop.orders", "full_table", "snapshot"),
             *(pytest.approx(started, abs=0.001), report.duration_s, 3, 30, 2, 0, 0),
-            *(1, 2, "1", "2", ["mind the gap"]),
+            *(1, 2, "1", "2", list(report.notes)),
         )
     ]
 
@@ -141,7 +145,7 @@ def test_more_rejected_rows_than_allowed_leave_nothing(warehouse: Warehouse) -> 
         warehouse.load_batches(
             Everything(), iter([batch([A]), rejecting(10), rejecting(1)]), max_rejected=10
         )
-    assert "price: too large (11 times)" in caught.value.detail
+    assert "price: too large (11 ×)" in caught.value.detail
     assert warehouse.query("SELECT count(*) FROM _pgi.rejected") == before
     assert warehouse.rows() == []
 

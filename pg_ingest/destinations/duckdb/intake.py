@@ -60,14 +60,26 @@ class Intake:
         self._rejected.append(batch.rejected)
         self._rejected_rows += batch.rejected.num_rows
         if self._rejected_rows > self._max_rejected:
-            named = self.rejected.group_by(["column", "reason"]).aggregate([([], "count_all")])
-            reasons = [
-                f"{row['column']}: {row['reason']} ({row['count_all']} times)"
-                for row in named.slice(0, 5).to_pylist()
-            ]
             raise TooManyRejected(
                 f"{self._target}: {self._rejected_rows} rows cannot be stored,"
                 f" more than limits.max_rejected ({self._max_rejected})",
-                detail="; ".join(reasons),
+                detail=self._reasons(),
                 hint="exclude the column, or raise limits.max_rejected: the rows then go to _pgi.rejected",
             )
+
+    def notes(self) -> tuple[str, ...]:
+        """What to tell about rejected rows."""
+        if not self._rejected_rows:
+            return ()
+        rows = "row was" if self._rejected_rows == 1 else "rows were"
+        return (
+            f"{self._rejected_rows} {rows} set aside in _pgi.rejected, not stored: {self._reasons()}",
+        )
+
+    def _reasons(self) -> str:
+        """Why rows were rejected, the first five reasons; no values."""
+        named = self.rejected.group_by(["column", "reason"]).aggregate([([], "count_all")])
+        return "; ".join(
+            f"{row['column']}: {row['reason']} ({row['count_all']} ×)"
+            for row in named.slice(0, 5).to_pylist()
+        )

@@ -153,7 +153,7 @@ class DuckDbStage:
             phase=draft.phase,
             position_from=draft.position_from,
             position_to=draft.position_to,
-            notes=(*draft.notes, *notes, *change.notes),
+            notes=(*draft.notes, *notes, *self._intake.notes(), *change.notes),
         )
 
     def _total(self) -> int:
