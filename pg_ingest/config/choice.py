@@ -61,8 +61,18 @@ def choose(
         return chosen, [], _without_catalogue(name, source, patterns)
     problems = _unknown(source, exact, patterns, relations, path)
     chosen = [_named(source, key, path, relations[key]) for key in exact if key in relations]
-    chosen += _by_pattern(source, patterns, exact, relations, path)
-    return sorted(chosen, key=lambda choice: choice.id), problems, []
+    matched = _by_pattern(source, patterns, exact, relations, path)
+    warnings = [
+        f"{name}: {choice.id} has no columns and is left out"
+        for choice in matched
+        if not _has_columns(choice)
+    ]
+    chosen += filter(_has_columns, matched)
+    return sorted(chosen, key=lambda choice: choice.id), problems, warnings
+
+
+def _has_columns(choice: Chosen) -> bool:
+    return any(table.columns for _, table in choice.found)
 
 
 def _named(

@@ -272,3 +272,10 @@ def test_a_thousand_unknown_names_are_told_quickly(load: Load) -> None:
     began = time.process_time()
     assert len(refused(load, found, tables=tables)) == 1_000
     assert time.process_time() - began < 10.0
+
+
+def test_a_pattern_leaves_out_a_table_without_columns(load: Any) -> None:
+    empty = replace(relation("public.empty", key=""), columns=())
+    found = selected(load, catalog(ITEMS, empty), tables={"public.*": {"method": "full_table"}})
+    assert [str(each.table) for each in found.replications] == ["public.items"]
+    assert found.warnings == ("shop: public.empty has no columns and is left out",)
