@@ -29,6 +29,9 @@ SYSTEM_COLUMNS = (
 )
 """What stands before a table's own columns in `Changes.rows`, and is described there."""
 
+RESERVED = "_pgi_"
+"""A table's own columns whose names begin with this are not in `Changes.rows`."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Messages:

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from pg_ingest.decode.messages import (
+    RESERVED,
     SYSTEM_COLUMNS,
     Bytes,
     Changes,
@@ -96,7 +97,8 @@ def _changes(
             pa.array(own.whole),
             *values_of(messages, own, relation),
         ]
-        names = [*SYSTEM_COLUMNS, *(column.name for column in relation.columns)]
+        listed = (c.name for c in relation.columns if not c.name.startswith(RESERVED))
+        names = [*SYSTEM_COLUMNS, *listed]
         yield Changes(relation, pa.RecordBatch.from_arrays(columns, names))
 
 

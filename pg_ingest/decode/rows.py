@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pg_ingest.decode.messages import Bytes, Integers, Messages, Relation
+from pg_ingest.decode.messages import RESERVED, Bytes, Integers, Messages, Relation
 from pg_ingest.decode.rare import Truncation
 from pg_ingest.decode.tuples import (
     Tuples,
@@ -169,7 +169,7 @@ def _check(indexes: Integers, good: npt.NDArray[np.bool_], message: str, positio
 
 
 def values_of(messages: Messages, rows: Rows, relation: Relation) -> list[pa.Array]:
-    """`_pgi_unchanged` and then each column of `relation`, for rows of it."""
+    """`_pgi_unchanged` and then each column of `relation` that is not reserved, for rows of it."""
     is_tuple = rows.ops != _OP_TRUNCATE
     full = bool(is_tuple.all())
     tuples = _tuples(messages, rows if full else rows.pick(is_tuple))
@@ -187,6 +187,8 @@ def values_of(messages: Messages, rows: Rows, relation: Relation) -> list[pa.Arr
         at = values.ends
         if not full:
             values = _spread(values, is_tuple, messages.starts[rows.indexes])
+        if column.name.startswith(RESERVED):
+            continue
         if values.unchanged is not None:
             unchanged[column.name] = values.unchanged
         arrays.append(as_text(messages.buffer, values, column.name))

@@ -28,8 +28,9 @@ from pg_ingest.changelog.handover import still_to_apply
 from pg_ingest.changelog.states import counted_rows, keyed_rows, stored_fields
 from pg_ingest.config.method import Shape
 from pg_ingest.config.selection import Replication
+from pg_ingest.decode.messages import RESERVED
 from pg_ingest.decode.types import arrow_schema
-from pg_ingest.errors import MethodUnavailable
+from pg_ingest.errors import MethodUnavailable, SourceTableChanged
 from pg_ingest.lsn import Lsn
 from pg_ingest.methods.columns import chosen_columns
 from pg_ingest.methods.rows import rows_at_once
@@ -196,12 +197,20 @@ def _parts(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
 
 def _chosen(replication: Replication, columns: Sequence[Column]) -> tuple[Column, ...]:
     wanted = None if replication.columns is None else frozenset(replication.columns)
-    return tuple(
+    chosen = tuple(
         column
         for column in columns
         if (wanted is None or column.name in wanted)
         and column.name not in replication.exclude_columns
     )
+    taken = [column.name for column in chosen if column.name.startswith(RESERVED)]
+    if taken:
+        raise SourceTableChanged(
+            f"{replication.table} has a column that only this program may have: {', '.join(taken)}",
+            detail=f"names that start with {RESERVED} are kept for system columns; the log leaves them out",
+            hint="list it under exclude_columns, or rename it at the source; the table is then read anew",
+        )
+    return chosen
 
 
 def _step(
