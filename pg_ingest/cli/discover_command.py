@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,15 @@ def _row(replication: Replication, catalog: SourceCatalog) -> dict[str, Any]:
         "key": list(replication.key or (first.primary_key if first else ())),
         "target": f"{replication.target_schema}.{replication.target_table}",
         "databases": len(found),
-        "rows": sum(max(table.estimated_rows, 0) for table in found),
-        "bytes": sum(max(table.estimated_bytes, 0) for table in found),
+        "rows": _sum(table.estimated_rows for table in found),
+        "bytes": _sum(table.estimated_bytes for table in found if table.estimated_rows >= 0),
     }
+
+
+def _sum(estimates: Iterable[int]) -> int | None:
+    """Of those that are known; None when the server has never looked at any of the tables."""
+    known = [each for each in estimates if each >= 0]
+    return sum(known) if known else None
 
 
 _SPARE = ("into", "databases", "kind")
@@ -100,8 +107,8 @@ def _print(source: str, selection: Selection, told: dict[str, Any]) -> None:
             row["kind"],
             row["method"],
             ", ".join(row["key"]) or "–",
-            f"{row['rows']:,}",
-            readable(row["bytes"]),
+            "–" if row["rows"] is None else f"{row['rows']:,}",
+            "–" if row["bytes"] is None else readable(row["bytes"]),
             f"{row['databases']} of {len(selection.databases)}",
             row["target"],
         ]

@@ -87,7 +87,10 @@ def outcomes_of(
 
 
 def nowhere(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The same, but a table that not one of its databases has is a failure, not an absence."""
+    """The same, but a table that not one of its databases has is a failure, not an absence.
+
+    Only for the outcomes of all databases: a table may well be absent from those that were chosen.
+    """
     somewhere = {(one.source, one.table) for one in outcomes if one.status != ABSENT}
     return [
         one

@@ -62,7 +62,9 @@ def sync(request: Request) -> int:
     )
     begun = monotonic()
     with open_instance(loaded.path) as instance:
-        outcomes = nowhere(_run(Runner(loaded, catalogs, selections, instance), wanted))
+        outcomes = _run(Runner(loaded, catalogs, selections, instance), wanted)
+    if not request.databases:
+        outcomes = nowhere(outcomes)
     if request.as_json:
         print_json({"results": [asdict(one) for one in outcomes], "errors": shut})
     else:
@@ -129,10 +131,7 @@ def _print(outcomes: Sequence[Outcome], seconds: float) -> None:
     rows = [_row(one, "window" in headings) for one in outcomes]
     if rows:
         print_table("", sides, rows, spare=_SPARE)
-    for one in outcomes:
-        if one.status == FAILED:
-            click.echo("")
-            print_failure(one)
+    _print_failures(outcomes)
     for note, tables in _notes(outcomes).items():
         more = f" and {len(tables) - 3} more" if len(tables) > 3 else ""
         print_note(f"note: {note} ({', '.join(tables[:3])}{more})")
@@ -171,11 +170,17 @@ def _row(one: Outcome, with_window: bool) -> list[str]:
     ]
 
 
-def print_failure(one: Outcome) -> None:
-    """Which table failed and why, on standard output with the results."""
-    click.echo(
-        click.style(f"{one.source}/{one.table} in {one.database} failed: ", fg="red") + one.error
-    )
-    for name, text in (("detail", one.detail), ("hint", one.hint)):
-        if text:
-            click.echo(f"  {name}: {text}")
+def _print_failures(outcomes: Sequence[Outcome]) -> None:
+    """Which tables failed and why, on standard output with the results; what they share once."""
+    found: dict[tuple[str, str, str, str], list[str]] = {}
+    for one in outcomes:
+        if one.status == FAILED:
+            why = (one.database, one.error, one.detail, one.hint)
+            found.setdefault(why, []).append(f"{one.source}/{one.table}")
+    for (database, error, detail, hint), tables in found.items():
+        more = f" and {len(tables) - 3} more" if len(tables) > 3 else ""
+        who = f"{', '.join(tables[:3])}{more} in {database}"
+        click.echo("\n" + click.style(f"{who} failed: ", fg="red") + error)
+        for name, text in (("detail", detail), ("hint", hint)):
+            if text:
+                click.echo(f"  {name}: {text}")

@@ -45,6 +45,9 @@ def test_discover(project: Project) -> None:
     assert told["databases"] == [project.database.name]
     assert told["tables"][0]["table"] == "public.orders"
     assert told["tables"][0]["key"] == ["id"]
+    assert told["tables"][0]["rows"] is None  # never analysed: unknown, not empty
+    project.database.execute("analyze orders")
+    assert project.run("discover", "--json").json["shop"]["tables"][0]["rows"] == 3
     assert Path(told["saved"]).is_file()
 
 

@@ -175,3 +175,16 @@ def test_a_read_that_breaks_in_the_middle(synced: Project) -> None:
 def test_the_test_server_really_refuses_unknown_users(database: Database) -> None:
     with pytest.raises(psycopg.OperationalError, match="does not exist"):
         database.connect(user="nobody_here")
+
+
+def test_many_tables_that_fail_alike_are_told_once(project: Project) -> None:
+    tables = "".join(f"  public.t{n}: {{}}\n" for n in range(10))
+    project.configure("method: full_table\ntables:\n" + tables, port=1)
+    answer = project.run("sync")
+    assert answer.code == 1
+    assert "10 failed" in answer.out
+    assert answer.out.count("nothing listens on 127.0.0.1 port 1") == 1
+    name = project.database.name
+    assert (
+        f"shop/public.t0, shop/public.t1, shop/public.t2 and 7 more in {name} failed" in answer.out
+    )

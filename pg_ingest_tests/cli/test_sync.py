@@ -148,6 +148,25 @@ def test_a_table_that_no_database_has(project: Project) -> None:
 
 
 @pytest.mark.usefixtures("orders")
+def test_a_table_that_the_chosen_database_lacks_is_absent_not_gone(project: Project) -> None:
+    project.configure(FULL, databases=f"[{project.database.name}, postgres]")
+    assert project.run("sync").code == 0
+    answer = project.run("sync", "-d", "postgres")
+    assert (answer.code, "1 absent" in answer.out) == (0, True)
+    assert "does not exist" not in answer.out
+
+
+@pytest.mark.usefixtures("orders")
+def test_rows_that_cannot_be_stored_are_told_with_the_reason(project: Project) -> None:
+    project.database.execute("create table prices (id int, price numeric(5,2))")
+    project.database.execute("insert into prices values (1, 1), (2, 'NaN')")
+    project.configure("method: full_table\ntables:\n  public.prices: {}\n")
+    answer = project.run("sync")
+    assert answer.code == 0
+    assert "1 row was set aside in _pgi.rejected, not stored: price: NaN" in answer.err
+
+
+@pytest.mark.usefixtures("orders")
 def test_runs_are_kept_where_the_ui_looks(project: Project) -> None:
     import dagster as dg
 
