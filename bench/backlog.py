@@ -37,7 +37,8 @@ begin
         case when i % 10 < 4 then
             insert into orders select (make(new + i)).*;
         when i % 10 < 9 then
-            update orders set status = 'paid', amount = amount + 1 where id = 1 + client * own + i::bigint * 7919 % own;
+            update orders set status = 'paid', amount = amount + 1
+                where id = 1 + client * own + i::bigint * 7919 % own;
         else
             delete from orders where id = new + i - 8;
         end case;
