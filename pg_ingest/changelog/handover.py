@@ -35,7 +35,8 @@ def still_to_apply(changes: pl.DataFrame, bookmark: LogBasedBookmark) -> pl.Data
     if bookmark.sequence >= 0:
         later = later | ((lsn == applied) & (sequence > bookmark.sequence))
     visible = (lsn <= Lsn.parse(bookmark.joined_lsn)) & _seen(bookmark)
-    return changes.filter(later & ~visible)
+    left = changes.select(later & ~visible).to_series()
+    return changes if left.all() else changes.filter(left)
 
 
 def _seen(bookmark: LogBasedBookmark) -> pl.Expr:

@@ -106,10 +106,13 @@ class ChangeLog:
         for segment in () if manifest is None else manifest.of_table(table):
             if (segment.last_lsn, segment.last_sequence) > after:
                 relation, changes = read_segment(self.segment_folder, segment)
-                rows = pl.DataFrame(changes).filter(
-                    (pl.col("_pgi_lsn") > after[0])
-                    | ((pl.col("_pgi_lsn") == after[0]) & (pl.col("_pgi_sequence") > after[1]))
-                )
+                rows = pl.DataFrame(changes)
+                del changes
+                if segment.first_lsn <= after[0]:
+                    rows = rows.filter(
+                        (pl.col("_pgi_lsn") > after[0])
+                        | ((pl.col("_pgi_lsn") == after[0]) & (pl.col("_pgi_sequence") > after[1]))
+                    )
                 yield Recorded(relation, rows, segment.size)
 
     def changes(self, table: TableId, after: Lsn | None = None) -> pl.DataFrame:

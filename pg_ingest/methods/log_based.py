@@ -169,7 +169,7 @@ def steps(
     Raises `shape.ReadAnew` when only a new snapshot can go on from here.
     """
     for piece in pieces:
-        rows = still_to_apply(piece.rows, bookmark).sort(LSN, SEQUENCE)
+        rows = still_to_apply(piece.rows, bookmark)
         if not len(rows):
             continue
         columns = _chosen(replication, piece.columns)
