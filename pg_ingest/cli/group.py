@@ -69,3 +69,5 @@ def main(verbose: bool) -> None:
         level=logging.INFO if verbose else logging.ERROR,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
+    if not verbose:  # a wait for the file looks like a program that hangs
+        logging.getLogger("pg_ingest.destinations").setLevel(logging.WARNING)

@@ -71,6 +71,20 @@ def test_a_held_file_is_waited_for(warehouse: Warehouse, monkeypatch: pytest.Mon
     assert warehouse.rows() == [A, B]
 
 
+def test_a_long_wait_is_told_once_with_the_holder(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    warehouse.load(Everything(), [A])
+    monkeypatch.setattr("pg_ingest.destinations.duckdb.file.SILENT_SECONDS", 0.0)
+    hasty = Warehouse(warehouse.path, patience=0.2)
+    with held(warehouse.path) as holder, pytest.raises(DestinationBusy):
+        hasty.load(Everything(), [B])
+    told = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert len(told) == 1
+    assert told[0].startswith(f"waiting for process {holder.pid} ")
+    assert told[0].endswith(f"to let go of {warehouse.path}")
+
+
 def test_readers_of_other_processes_do_not_keep_a_bookmark_from_being_read(
     warehouse: Warehouse,
 ) -> None:

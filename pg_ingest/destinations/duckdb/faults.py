@@ -46,12 +46,16 @@ def is_locked(error: duckdb.Error) -> bool:
     return _LOCKED.search(str(error)) is not None
 
 
+def holder_of(error: duckdb.Error) -> str:
+    """Who holds the file, as far as DuckDB says it."""
+    holder = _HOLDER.search(str(error))
+    return f"process {holder['pid']} ({holder['program']})" if holder else "another connection"
+
+
 def busy(path: Path, error: duckdb.Error, waited: float) -> DestinationBusy:
     """The error for a file that stayed locked for `waited` seconds."""
-    holder = _HOLDER.search(str(error))
-    who = f"process {holder['pid']} ({holder['program']})" if holder else "another connection"
     return DestinationBusy(
-        f"the DuckDB file {path} is held by {who}",
+        f"the DuckDB file {path} is held by {holder_of(error)}",
         detail=f"waited {waited:.0f} s; while one process may write, DuckDB lets no other one open the file",
         hint="close the other program, or let it open the file with read_only=True and only briefly",
     )

@@ -12,6 +12,7 @@ commit; readers (bookmark, status) go beside a writer and see what was committed
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -23,6 +24,11 @@ from pathlib import Path
 import duckdb
 
 from pg_ingest.destinations.duckdb import faults
+
+log = logging.getLogger(__name__)
+
+SILENT_SECONDS = 2.0
+"""A wait for another process that lasts longer is told: who watches should know whom to ask."""
 
 MEMORY_LIMIT = "256MB"
 """DuckDB's buffers. 6 M rows x 16 columns: 128 MB 6.5 s, 192 MB 5.6 s, 256 MB 2.8 s, 400 MB 2.7 s."""
@@ -123,6 +129,7 @@ class DuckDbFile:
     def _open(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         started = time.monotonic()
         pause = 0.02
+        told = False
         while True:
             try:
                 return duckdb.connect(self.path, read_only=read_only, config=_SETTINGS)
@@ -133,5 +140,9 @@ class DuckDbFile:
                         raise
                 if waited >= self.patience:
                     raise faults.busy(self.path, error, waited) from error
+                if waited >= SILENT_SECONDS and not told:
+                    told = True
+                    who = faults.holder_of(error)
+                    log.warning("waiting for %s to let go of %s", who, self.path)
             time.sleep(min(pause, max(0.0, self.patience - waited)))
             pause = min(pause * 1.5, 1.0)
