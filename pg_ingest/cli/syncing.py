@@ -131,7 +131,7 @@ def _print(outcomes: Sequence[Outcome], seconds: float) -> None:
     rows = [_row(one, "window" in headings) for one in outcomes]
     if rows:
         print_table("", sides, rows, spare=_SPARE)
-    _print_failures(outcomes)
+    print_failures(outcomes)
     for note, tables in _notes(outcomes).items():
         more = f" and {len(tables) - 3} more" if len(tables) > 3 else ""
         print_note(f"note: {note} ({', '.join(tables[:3])}{more})")
@@ -170,14 +170,15 @@ def _row(one: Outcome, with_window: bool) -> list[str]:
     ]
 
 
-def _print_failures(outcomes: Sequence[Outcome]) -> None:
+def print_failures(outcomes: Sequence[Outcome]) -> None:
     """Which tables failed and why, on standard output with the results; what they share once."""
-    found: dict[tuple[str, str, str, str], list[str]] = {}
+    found: dict[tuple[str, str, str, str], dict[str, None]] = {}
     for one in outcomes:
         if one.status == FAILED:
             why = (one.database, one.error, one.detail, one.hint)
-            found.setdefault(why, []).append(f"{one.source}/{one.table}")
-    for (database, error, detail, hint), tables in found.items():
+            found.setdefault(why, {})[f"{one.source}/{one.table}"] = None
+    for (database, error, detail, hint), names in found.items():
+        tables = list(names)
         more = f" and {len(tables) - 3} more" if len(tables) > 3 else ""
         who = f"{', '.join(tables[:3])}{more} in {database}"
         click.echo("\n" + click.style(f"{who} failed: ", fg="red") + error)

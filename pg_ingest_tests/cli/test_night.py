@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from pg_ingest.cli.outcomes import Outcome
+from pg_ingest.cli.syncing import print_failures
 from pg_ingest_tests.cli.conftest import Project
 from pg_ingest_tests.conftest import Database
 
@@ -187,4 +189,19 @@ def test_many_tables_that_fail_alike_are_told_once(project: Project) -> None:
     name = project.database.name
     assert (
         f"shop/public.t0, shop/public.t1, shop/public.t2 and 7 more in {name} failed" in answer.out
+    )
+
+
+def test_a_table_that_fails_in_two_windows_is_named_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    failed = [
+        Outcome(
+            "shop", "shop", name, "full_table", "failed", window, error="it broke", hint="mend it"
+        )
+        for name, window in (("public.a", "1"), ("public.a", "2"), ("public.b", ""))
+    ]
+    print_failures(failed)
+    assert capsys.readouterr().out == (
+        "\nshop/public.a, shop/public.b in shop failed: it broke\n  hint: mend it\n"
     )
