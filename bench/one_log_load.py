@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from pg_ingest import apply_log as applying
-from pg_ingest.apply_log import ApplySettings, apply_log
+from pg_ingest.apply_log import apply_log
 from pg_ingest.capture_log import capture_log
 from pg_ingest.changelog import capture as capturing
 from pg_ingest.config.load import load_config
 from pg_ingest.config.selection import select
 from pg_ingest.destinations.connect import open_destination
+from pg_ingest.load_log import ApplySettings, TableLoad
 from pg_ingest.methods import log_based
 from pg_ingest.postgres.session import Server
 
@@ -49,7 +50,7 @@ def watch(seconds: Seconds) -> None:
         (capturing, "write_segment", "write"),
         (log_based, "fold", "fold"),
         (log_based, "keyed_rows", "fold"),
-        (applying._Load, "store", "merge"),
+        (TableLoad, "store", "merge"),
     ):
         setattr(module, name, timed(seconds, part, getattr(module, name)))
 

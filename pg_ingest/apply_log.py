@@ -14,31 +14,27 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
 
-from pg_ingest.batch import Batch, LoadCounts, LoadReport, Reading
+from pg_ingest.batch import LoadReport
 from pg_ingest.bookmark import Bookmark, LogBasedBookmark
 from pg_ingest.capture_log import LogCapture, capture_again, change_log
 from pg_ingest.changelog.log import ChangeLog
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.messages import Relation
-from pg_ingest.destinations.destination import (
-    Destination,
-    LoadReportDraft,
-    StreamId,
-    Target,
-)
+from pg_ingest.destinations.destination import Destination
 from pg_ingest.errors import (
     DestinationBusy,
     PassingFault,
     PgIngestError,
     SourceUnreachable,
 )
+from pg_ingest.load_log import ApplySettings, TableLoad
 from pg_ingest.lsn import Lsn
 from pg_ingest.methods import log_based
 from pg_ingest.methods.log_based import Piece
@@ -48,8 +44,7 @@ from pg_ingest.postgres.logged_columns import logged_columns
 from pg_ingest.postgres.session import Server, Session
 from pg_ingest.postgres.storage import digest, files_of
 from pg_ingest.postgres.writers import wait_for_writers
-from pg_ingest.replicate import PROGRESS_SECONDS, Progress
-from pg_ingest.table import Column, TableId
+from pg_ingest.table import Column
 
 log = logging.getLogger(__name__)
 
@@ -64,24 +59,6 @@ class Applied:
     replication: Replication
     report: LoadReport | None = None
     error: Exception | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ApplySettings:
-    """How tables are applied.
-
-    Attributes:
-        max_rejected: rows of a table that may be set aside in a step before the table fails.
-        reset: tables that take a new snapshot, whatever their bookmark says.
-        run_id: stands in `_pgi.loads`.
-        progress: called with the table at most every PROGRESS_SECONDS while its rows come; an error it
-            raises ends that table.
-    """
-
-    max_rejected: int
-    reset: Collection[TableId] = ()
-    run_id: str = ""
-    progress: Callable[[Replication, Progress], None] | None = None
 
 
 def apply_log(
@@ -157,7 +134,7 @@ class _Apply:
 
     def table(self, replication: Replication) -> LoadReport | None:
         """Everything that is in the log for one table; None when nothing had to be stored."""
-        load = _Load(self, replication, time.time())
+        load = TableLoad(self.destination, self.capture, self.settings, replication, time.time())
         before = self.destination.bookmark(load.stream)
         bookmark = None
         if replication.table not in self.settings.reset:
@@ -174,7 +151,7 @@ class _Apply:
             self._follow(load, bookmark, bookmark)
         return load.report()
 
-    def _follow(self, load: _Load, bookmark: LogBasedBookmark, before: Bookmark | None) -> None:
+    def _follow(self, load: TableLoad, bookmark: LogBasedBookmark, before: Bookmark | None) -> None:
         """Apply the log from `bookmark` on; `before` is what the destination has now."""
         pieces = self._pieces(load, bookmark)
         try:
@@ -194,7 +171,7 @@ class _Apply:
         return fills(session, piece.oid, change, bookmark, files)
 
     def _continued(
-        self, replication: Replication, bookmark: Bookmark | None, load: _Load
+        self, replication: Replication, bookmark: Bookmark | None, load: TableLoad
     ) -> LogBasedBookmark | None:
         """The bookmark, unless the log cannot go on from it."""
         if bookmark is None:
@@ -212,7 +189,7 @@ class _Apply:
         load.notes.append(f"read anew: {reason}")
         return None
 
-    def _snapshot(self, load: _Load, before: Bookmark | None) -> LogBasedBookmark:
+    def _snapshot(self, load: TableLoad, before: Bookmark | None) -> LogBasedBookmark:
         """Replace the stored rows by a snapshot; the session is over before the commit.
 
         Who wrote to the table when the capture was over and has ended before the snapshot is seen by it, and
@@ -246,7 +223,7 @@ class _Apply:
             passing = isinstance(error, PassingFault)
             log.log(logging.INFO if passing else logging.ERROR, "not captured: %s", error)
 
-    def _pieces(self, load: _Load, bookmark: LogBasedBookmark) -> Iterator[Piece]:
+    def _pieces(self, load: TableLoad, bookmark: LogBasedBookmark) -> Iterator[Piece]:
         after = int(Lsn.parse(bookmark.lsn)), bookmark.sequence
         for recorded in self.changelog.recorded(load.replication.table, after):
             relation = recorded.relation
@@ -263,113 +240,3 @@ class _Apply:
         if relation not in self._shapes:
             self._shapes[relation] = logged_columns(self.line.session, relation)
         return self._shapes[relation]
-
-
-@dataclass(slots=True)
-class _Load:
-    """The steps of one table, on their way to one report."""
-
-    run: _Apply
-    replication: Replication
-    started_at: float
-    notes: list[str] = field(default_factory=list)
-    _reports: list[LoadReport] = field(default_factory=list)
-    _due: float = 0.0
-    _rows: int = 0
-    _bytes: int = 0
-
-    @property
-    def stream(self) -> StreamId:
-        table = self.replication.table
-        source, database = self.replication.source, self.run.capture.database
-        return StreamId(source, database, table.schema, table.name)
-
-    @property
-    def target(self) -> Target:
-        schema, name = self.replication.target_for(self.run.capture.database)
-        comment = self.run.capture.tables[self.replication.table].comment
-        return Target(schema, name, self.replication.shared, comment)
-
-    def store(self, reading: Reading, expected: Bookmark | None) -> None:
-        """One step: one transaction of the destination."""
-        with ExitStack() as staging:
-            self.staged(reading, staging, expected=expected)()
-
-    def staged(
-        self, reading: Reading, staging: ExitStack, expected: Bookmark | None
-    ) -> Callable[[], None]:
-        """Read all rows into a stage that `staging` holds open; call the result to commit it."""
-        draft = LoadReportDraft(
-            started_at=time.time(),
-            phase=reading.phase,
-            position_from=reading.position_from,
-            position_to=reading.position_to,
-            run_id=self.run.settings.run_id,
-            method=self.replication.method,
-        )
-        stage = staging.enter_context(
-            self.run.destination.stage(
-                self.stream,
-                self.target,
-                reading.schema,
-                self._counted(reading.batches, draft),
-                max_rejected=self.run.settings.max_rejected,
-            )
-        )
-        draft.notes = tuple(dict.fromkeys((*self.notes, *reading.notes)))
-
-        def commit() -> None:
-            self._check(expected)
-            self._reports.append(stage.commit(reading.scope, reading.bookmark, draft))
-
-        return commit
-
-    def _check(self, expected: Bookmark | None) -> None:
-        if self.run.destination.bookmark(self.stream) != expected:
-            raise DestinationBusy(
-                f"{self.stream} was loaded by another process at the same time",
-                detail="its bookmark has moved since this load began; nothing was stored",
-                hint="it is tried again from there",
-            )
-
-    def _counted(self, batches: Iterator[Batch], draft: LoadReportDraft) -> Iterator[Batch]:
-        progress = self.run.settings.progress
-        for batch in batches:
-            rows = batch.rows.num_rows + (batch.rejected.num_rows if batch.rejected else 0)
-            draft.rows_read += rows
-            draft.bytes_read += batch.size
-            self._rows += rows
-            self._bytes += batch.size
-            seconds = time.time() - self.started_at
-            if progress is not None and seconds >= self._due:
-                self._due = seconds + PROGRESS_SECONDS
-                progress(self.replication, Progress(self._rows, self._bytes, seconds))
-            yield batch
-
-    def report(self) -> LoadReport | None:
-        """All steps as one load."""
-        if not self._reports:
-            return None
-        first, last = self._reports[0], self._reports[-1]
-        notes = [note for report in self._reports for note in report.notes]
-        return replace(
-            last,
-            counts=_total([report.counts for report in self._reports]),
-            rows_read=sum(report.rows_read for report in self._reports),
-            bytes_read=sum(report.bytes_read for report in self._reports),
-            duration_s=time.time() - self.started_at,
-            phase=first.phase,
-            position_from=first.position_from,
-            notes=tuple(dict.fromkeys((*notes, *self.run.capture.notes))),
-            extra={**last.extra, "table": self.run.capture.tables[self.replication.table]},
-        )
-
-
-def _total(counts: Sequence[LoadCounts]) -> LoadCounts:
-    return LoadCounts(
-        inserted=sum(one.inserted for one in counts),
-        updated=sum(one.updated for one in counts),
-        deleted=sum(one.deleted for one in counts),
-        rejected=sum(one.rejected for one in counts),
-        total=counts[-1].total,
-    )

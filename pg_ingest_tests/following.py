@@ -12,7 +12,7 @@ from typing import Any
 
 import duckdb
 
-from pg_ingest.apply_log import Applied, ApplySettings, apply_log
+from pg_ingest.apply_log import Applied, apply_log
 from pg_ingest.bookmark import LogBasedBookmark
 from pg_ingest.capture_log import LogCapture, capture_log
 from pg_ingest.changelog.log import ChangeLog
@@ -20,6 +20,7 @@ from pg_ingest.config.method import Method
 from pg_ingest.config.selection import Replication
 from pg_ingest.destinations.destination import StreamId
 from pg_ingest.destinations.duckdb import DuckDbDestination
+from pg_ingest.load_log import ApplySettings
 from pg_ingest.postgres.session import Server
 from pg_ingest.table import TableId
 from pg_ingest_tests.conftest import Database

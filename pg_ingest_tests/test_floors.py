@@ -22,6 +22,7 @@ FLOORS: dict[str, int] = {
     "replicate": 4,
     "capture_log": 4,
     "apply_log": 4,
+    "load_log": 4,
     "retain_log": 4,
     "rediscover": 4,
     "doctor": 4,

@@ -65,13 +65,11 @@ FIRST = [
     ("publish", "after", 1),
     ("create slot", "after", 1),
     ("manifest", "after", 1),
-    ("wait", "before", 1),
     ("forget", "after", 1),
     ("snapshot", "before", 1),
     ("stage", "after", 1),
     ("apply", "after", 1),
     ("commit", "after", 1),
-    ("bookmark", "before", 3),
     ("commit", "after", 2),
 ]
 
@@ -90,14 +88,10 @@ def test_the_first_sync(shop: Following, step: str, when: str, number: int) -> N
 LATER = [
     ("read", "after", 2),
     ("segment", "after", 1),
-    ("segment", "after", 3),
     ("manifest", "before", 2),
     ("manifest", "after", 2),
     ("advance", "before", 1),
     ("advance", "after", 2),
-    ("columns", "after", 1),
-    ("stage", "after", 2),
-    ("apply", "after", 1),
     ("apply", "after", 4),
     ("commit", "after", 1),
     ("commit", "after", 4),

@@ -106,7 +106,8 @@ class LogLoader:
         reset: bool,
     ) -> "Iterator[Applied]":
         """What came of each table that this database has."""
-        from pg_ingest.apply_log import ApplySettings, apply_log
+        from pg_ingest.apply_log import apply_log
+        from pg_ingest.load_log import ApplySettings
 
         reporters = {each.table: Reporter(context.log.info) for each in wanted}
 

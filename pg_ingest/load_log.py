@@ -1,0 +1,152 @@
+"""The steps of one log-based table on their way into the destination, and the report they make together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+
+from pg_ingest.batch import Batch, LoadCounts, LoadReport, Reading
+from pg_ingest.bookmark import Bookmark
+from pg_ingest.capture_log import LogCapture
+from pg_ingest.config.selection import Replication
+from pg_ingest.destinations.destination import (
+    Destination,
+    LoadReportDraft,
+    StreamId,
+    Target,
+)
+from pg_ingest.errors import DestinationBusy
+from pg_ingest.replicate import PROGRESS_SECONDS, Progress
+from pg_ingest.table import TableId
+
+
+@dataclass(frozen=True, slots=True)
+class ApplySettings:
+    """How tables are applied.
+
+    Attributes:
+        max_rejected: rows of a table that may be set aside in a step before the table fails.
+        reset: tables that take a new snapshot, whatever their bookmark says.
+        run_id: stands in `_pgi.loads`.
+        progress: called with the table at most every PROGRESS_SECONDS while its rows come; an error it
+            raises ends that table.
+    """
+
+    max_rejected: int
+    reset: Collection[TableId] = ()
+    run_id: str = ""
+    progress: Callable[[Replication, Progress], None] | None = None
+
+
+@dataclass(slots=True)
+class TableLoad:
+    """The steps of one table, on their way to one report."""
+
+    destination: Destination
+    capture: LogCapture
+    settings: ApplySettings
+    replication: Replication
+    started_at: float
+    notes: list[str] = field(default_factory=list)
+    _reports: list[LoadReport] = field(default_factory=list)
+    _due: float = 0.0
+    _rows: int = 0
+    _bytes: int = 0
+
+    @property
+    def stream(self) -> StreamId:
+        table = self.replication.table
+        source, database = self.replication.source, self.capture.database
+        return StreamId(source, database, table.schema, table.name)
+
+    @property
+    def target(self) -> Target:
+        schema, name = self.replication.target_for(self.capture.database)
+        comment = self.capture.tables[self.replication.table].comment
+        return Target(schema, name, self.replication.shared, comment)
+
+    def store(self, reading: Reading, expected: Bookmark | None) -> None:
+        """One step: one transaction of the destination."""
+        with ExitStack() as staging:
+            self.staged(reading, staging, expected=expected)()
+
+    def staged(
+        self, reading: Reading, staging: ExitStack, expected: Bookmark | None
+    ) -> Callable[[], None]:
+        """Read all rows into a stage that `staging` holds open; call the result to commit it."""
+        draft = LoadReportDraft(
+            started_at=time.time(),
+            phase=reading.phase,
+            position_from=reading.position_from,
+            position_to=reading.position_to,
+            run_id=self.settings.run_id,
+            method=self.replication.method,
+        )
+        stage = staging.enter_context(
+            self.destination.stage(
+                self.stream,
+                self.target,
+                reading.schema,
+                self._counted(reading.batches, draft),
+                max_rejected=self.settings.max_rejected,
+            )
+        )
+        draft.notes = tuple(dict.fromkeys((*self.notes, *reading.notes)))
+
+        def commit() -> None:
+            self._check(expected)
+            self._reports.append(stage.commit(reading.scope, reading.bookmark, draft))
+
+        return commit
+
+    def _check(self, expected: Bookmark | None) -> None:
+        if self.destination.bookmark(self.stream) != expected:
+            raise DestinationBusy(
+                f"{self.stream} was loaded by another process at the same time",
+                detail="its bookmark has moved since this load began; nothing was stored",
+                hint="it is tried again from there",
+            )
+
+    def _counted(self, batches: Iterator[Batch], draft: LoadReportDraft) -> Iterator[Batch]:
+        progress = self.settings.progress
+        for batch in batches:
+            rows = batch.rows.num_rows + (batch.rejected.num_rows if batch.rejected else 0)
+            draft.rows_read += rows
+            draft.bytes_read += batch.size
+            self._rows += rows
+            self._bytes += batch.size
+            seconds = time.time() - self.started_at
+            if progress is not None and seconds >= self._due:
+                self._due = seconds + PROGRESS_SECONDS
+                progress(self.replication, Progress(self._rows, self._bytes, seconds))
+            yield batch
+
+    def report(self) -> LoadReport | None:
+        """All steps as one load."""
+        if not self._reports:
+            return None
+        first, last = self._reports[0], self._reports[-1]
+        notes = [note for report in self._reports for note in report.notes]
+        return replace(
+            last,
+            counts=_total([report.counts for report in self._reports]),
+            rows_read=sum(report.rows_read for report in self._reports),
+            bytes_read=sum(report.bytes_read for report in self._reports),
+            duration_s=time.time() - self.started_at,
+            phase=first.phase,
+            position_from=first.position_from,
+            notes=tuple(dict.fromkeys((*notes, *self.capture.notes))),
+            extra={**last.extra, "table": self.capture.tables[self.replication.table]},
+        )
+
+
+def _total(counts: Sequence[LoadCounts]) -> LoadCounts:
+    return LoadCounts(
+        inserted=sum(one.inserted for one in counts),
+        updated=sum(one.updated for one in counts),
+        deleted=sum(one.deleted for one in counts),
+        rejected=sum(one.rejected for one in counts),
+        total=counts[-1].total,
+    )
