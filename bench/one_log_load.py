@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pg_ingest import apply_log as applying
 from pg_ingest.apply_log import apply_log
 from pg_ingest.capture_log import capture_log
 from pg_ingest.changelog import capture as capturing

@@ -39,8 +39,10 @@ from pg_ingest.lsn import Lsn
 from pg_ingest.postgres.catalog import read_database
 from pg_ingest.postgres.heartbeat import beat
 from pg_ingest.postgres.publication import (
+    Narrowed,
     Publication,
     keep_publication,
+    read_narrowed,
     read_publication,
     refusals,
 )
@@ -102,7 +104,7 @@ def capture_log(
     slot = server.config.log.slot_name(database)
     with server.session(database, purpose="capture") as session, locked_slot(session, slot):
         run = _Capture(session, change_log(state_dir, server.source, database), server, slot)
-        return run.run([replication.table for replication in replications])
+        return run.run({replication.table: replication for replication in replications})
 
 
 def capture_again(server: Server, state_dir: Path, database: str) -> Captured:
@@ -126,8 +128,11 @@ class _Capture:
     server: Server
     slot: str
     failures: dict[TableId, PgIngestError] = field(default_factory=dict)
+    replications: Mapping[TableId, Replication] = field(default_factory=dict)
 
-    def run(self, wanted: Sequence[TableId]) -> LogCapture:
+    def run(self, replications: Mapping[TableId, Replication]) -> LogCapture:
+        self.replications = replications
+        wanted = sorted(replications)
         tables = self._tables(wanted)
         absent = frozenset(set(wanted) - set(tables))
         publication = self._publish([t for t in tables.values() if t.id not in self.failures])
@@ -170,7 +175,9 @@ class _Capture:
         operations = None if now is None or now.ours else now.operations
         refused = self._refusals(tables, operations)
         self.failures.update(refused)
-        good = {table.id: table for table in tables if table.id not in refused}
+        if now is not None and not now.ours:
+            self._refuse_parts(now.name, tables)
+        good = {table.id: table for table in tables if table.id not in self.failures}
         self._forget(good, now)
         if now is not None and not (now.ours and not now.all_tables):
             return self._used_as_it_is(now, good)
@@ -178,6 +185,16 @@ class _Capture:
             return keep_publication(self.session, name, list(good.values()))
         except PermissionMissing as error:
             return self._one_by_one(name, now, good, error)
+
+    def _refuse_parts(self, publication: str, tables: Sequence[Table]) -> None:
+        narrowed = read_narrowed(self.session, publication)
+        for table in tables:
+            if table.id in narrowed:
+                try:
+                    replication = self.replications[table.id]
+                    _check_whole(publication, replication, table, narrowed[table.id])
+                except SlotUnusable as error:
+                    self.failures.setdefault(table.id, error)
 
     def _refusals(
         self, tables: Sequence[Table], operations: frozenset[str] | None
@@ -262,6 +279,29 @@ class _Capture:
         busy = wait_for_writers(self.session, tables, self.server.config.limits.lock_timeout)
         self.failures.update(busy)
         return [table for table in tables if table.id not in busy]
+
+
+def _check_whole(
+    publication: str, replication: Replication, table: Table, narrowed: Narrowed
+) -> None:
+    """Raise SlotUnusable when changes of rows or columns that we want are not published."""
+    columns = [
+        column.name
+        for column in table.columns
+        if not column.generated
+        and column.name not in replication.exclude_columns
+        and (replication.columns is None or column.name in replication.columns)
+    ]
+    missing = [name for name in columns if name not in narrowed.columns]
+    if missing or narrowed.filtered:
+        what = (
+            f"lacks its columns {', '.join(missing[:5])}" if missing else "has a row filter for it"
+        )
+        raise SlotUnusable(
+            f"publication {publication} carries only a part of {table.id}",
+            detail=f"it {what}; changes of the rest would be missed without a word",
+            hint="publish the whole table, or leave the columns out with `exclude_columns`",
+        )
 
 
 def _attentive(server_version: int) -> bool:

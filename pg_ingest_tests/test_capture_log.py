@@ -132,6 +132,16 @@ def test_somebody_elses_publication_is_used_as_it_is(shop: Following) -> None:
     assert set(shop.capture(A, B).since) == {A.table, B.table}
 
 
+def test_a_publication_of_parts_is_refused_where_it_matters(shop: Following) -> None:
+    shop.database.execute("create publication followed for table a (id), table b where (id > 5)")
+    capture = shop.capture(A, B)
+    assert "lacks its columns v" in capture.failures[A.table].detail
+    assert "has a row filter" in capture.failures[B.table].detail
+    assert capture.since == {}
+    assert set(shop.capture(logged("a", exclude_columns=("v",)), B).since) == {A.table}
+    assert shop.capture(A, B).since == {}
+
+
 def test_all_tables(shop: Following) -> None:
     shop.database.execute("create publication followed for all tables")
     first = shop.capture(A)

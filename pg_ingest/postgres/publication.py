@@ -87,6 +87,27 @@ def read_publication(session: Session, name: str) -> Publication | None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Narrowed:
+    """What a publication leaves out of a table: columns that are not in `columns`, rows if `filtered`."""
+
+    columns: frozenset[str]
+    filtered: bool
+
+
+def read_narrowed(session: Session, name: str) -> dict[TableId, Narrowed]:
+    """The tables with what is published of them; empty before version 15, where it is always everything."""
+    if session.server_version < 150000:
+        return {}
+    found = session.rows(
+        "SELECT schemaname::text, tablename::text, attnames::text[], rowfilter IS NOT NULL"
+        " FROM pg_publication_tables WHERE pubname = %s",
+        (name,),
+        what=f"looking at publication {name}",
+    )
+    return {TableId(s, t): Narrowed(frozenset(c), f) for s, t, c, f in found}
+
+
 def keep_publication(session: Session, name: str, tables: Collection[Table]) -> Publication:
     """Make sure that the publication carries these tables, and return it as it is then.
 
