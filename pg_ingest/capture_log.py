@@ -29,26 +29,17 @@ from pg_ingest.changelog.followed import Followed, read_followed, write_followed
 from pg_ingest.changelog.log import ChangeLog
 from pg_ingest.config.selection import Replication
 from pg_ingest.errors import (
-    MethodUnavailable,
-    PermissionMissing,
     PgIngestError,
-    SlotUnusable,
     SourceTableChanged,
 )
 from pg_ingest.lsn import Lsn
 from pg_ingest.postgres.catalog import read_database
 from pg_ingest.postgres.heartbeat import beat
-from pg_ingest.postgres.publication import (
-    Narrowed,
-    Publication,
-    keep_publication,
-    read_narrowed,
-    read_publication,
-    refusals,
-)
+from pg_ingest.postgres.publication import Publication, read_publication
 from pg_ingest.postgres.session import Server, Session
 from pg_ingest.postgres.slot import Slot, flushed_lsn, locked_slot, read_slot
 from pg_ingest.postgres.writers import wait_for_writers
+from pg_ingest.publish_log import publish, unpublishable
 from pg_ingest.table import Table, TableId
 
 log = logging.getLogger(__name__)
@@ -172,36 +163,12 @@ class _Capture:
         """Bring the publication in step; whoever is not in it for good is not followed any more."""
         name = self.server.config.log.publication
         now = read_publication(self.session, name)
-        operations = None if now is None or now.ours else now.operations
-        refused = self._refusals(tables, operations)
-        self.failures.update(refused)
-        if now is not None and not now.ours:
-            self._refuse_parts(now.name, tables)
+        self.failures.update(unpublishable(self.session, now, tables, self.replications))
         good = {table.id: table for table in tables if table.id not in self.failures}
         self._forget(good, now)
-        if now is not None and not (now.ours and not now.all_tables):
-            return self._used_as_it_is(now, good)
-        try:
-            return keep_publication(self.session, name, list(good.values()))
-        except PermissionMissing as error:
-            return self._one_by_one(name, now, good, error)
-
-    def _refuse_parts(self, publication: str, tables: Sequence[Table]) -> None:
-        narrowed = read_narrowed(self.session, publication)
-        for table in tables:
-            if table.id in narrowed:
-                try:
-                    replication = self.replications[table.id]
-                    _check_whole(publication, replication, table, narrowed[table.id])
-                except SlotUnusable as error:
-                    self.failures.setdefault(table.id, error)
-
-    def _refusals(
-        self, tables: Sequence[Table], operations: frozenset[str] | None
-    ) -> Mapping[TableId, MethodUnavailable]:
-        if operations is None:
-            return refusals(self.session, tables)
-        return refusals(self.session, tables, operations)
+        publication, refused = publish(self.session, name, now, good)
+        self.failures.update(refused)
+        return publication
 
     def _forget(self, good: Mapping[TableId, Table], now: Publication | None) -> None:
         followed = read_followed(self.changelog)
@@ -213,34 +180,6 @@ class _Capture:
         }
         if kept != followed:
             write_followed(self.changelog, kept)
-
-    def _used_as_it_is(self, now: Publication, good: Mapping[TableId, Table]) -> Publication:
-        for table in good.values():
-            try:
-                keep_publication(self.session, now.name, [table])
-            except SlotUnusable as error:
-                self.failures[table.id] = error
-        return now
-
-    def _one_by_one(
-        self,
-        name: str,
-        now: Publication | None,
-        good: Mapping[TableId, Table],
-        error: PermissionMissing,
-    ) -> Publication:
-        """One table that we may not publish must not keep the others out."""
-        if now is None:
-            raise error
-        kept = {table: good[table] for table in good if table in now.tables}
-        result = keep_publication(self.session, name, list(kept.values()))
-        for table in (good[each] for each in good if each not in kept):
-            try:
-                result = keep_publication(self.session, name, [*kept.values(), table])
-                kept[table.id] = table
-            except PermissionMissing as refused:
-                self.failures[table.id] = refused
-        return result
 
     def _captured(self) -> tuple[Lsn, Captured]:
         manifest = join_slot(self.session, self.changelog, self.slot)
@@ -279,29 +218,6 @@ class _Capture:
         busy = wait_for_writers(self.session, tables, self.server.config.limits.lock_timeout)
         self.failures.update(busy)
         return [table for table in tables if table.id not in busy]
-
-
-def _check_whole(
-    publication: str, replication: Replication, table: Table, narrowed: Narrowed
-) -> None:
-    """Raise SlotUnusable when changes of rows or columns that we want are not published."""
-    columns = [
-        column.name
-        for column in table.columns
-        if not column.generated
-        and column.name not in replication.exclude_columns
-        and (replication.columns is None or column.name in replication.columns)
-    ]
-    missing = [name for name in columns if name not in narrowed.columns]
-    if missing or narrowed.filtered:
-        what = (
-            f"lacks its columns {', '.join(missing[:5])}" if missing else "has a row filter for it"
-        )
-        raise SlotUnusable(
-            f"publication {publication} carries only a part of {table.id}",
-            detail=f"it {what}; changes of the rest would be missed without a word",
-            hint="publish the whole table, or leave the columns out with `exclude_columns`",
-        )
 
 
 def _attentive(server_version: int) -> bool:

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pg_ingest import apply_log, capture_log
+from pg_ingest import apply_log, capture_log, publish_log
 from pg_ingest.changelog import capture as capturing
 from pg_ingest.changelog import log as changelog
 from pg_ingest.destinations.duckdb import DuckDbDestination
@@ -27,7 +27,7 @@ TABLES = (logged("keyed"), logged("plain"))
 
 STEPS: dict[str, tuple[Any, str]] = {
     "forget": (capture_log, "write_followed"),
-    "publish": (capture_log, "keep_publication"),
+    "publish": (publish_log, "keep_publication"),
     "create slot": (capturing, "create_slot"),
     "read": (capturing, "decode"),
     "segment": (capturing, "write_segment"),

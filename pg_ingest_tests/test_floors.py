@@ -21,6 +21,7 @@ FLOORS: dict[str, int] = {
     "demo": 5,
     "replicate": 4,
     "capture_log": 4,
+    "publish_log": 4,
     "apply_log": 4,
     "load_log": 4,
     "retain_log": 4,
