@@ -156,8 +156,9 @@ def _guide(stage: Scene, port: int) -> str:
   {url}/asset-groups         every table is an asset, its partition is the database
   {url}/assets/{SOURCE}/sales/orders   rows, seconds, positions of each load
   {url}/assets/{SOURCE}/sales/carts    from the log: rows inserted, updated, deleted
-  {url}/assets/{SOURCE}/change_log     the slot: choose Plots, pg_ingest/lag_bytes; the sensor
-                                        {SOURCE}_slot_lag adds a point every minute
+  {url}/assets/{SOURCE}/change_log     the slot's lag: below Metadata choose Plots, then Events,
+                                        and find pg_ingest/lag_bytes; the sensor {SOURCE}_slot_lag
+                                        adds a point every minute
 
 The shop is busy: orders, changed prices, lost customers, abandoned carts, transactions that commit
 late, and pgbench. Deleted sessions stay, marked: {SOURCE}.sessions, column _pgi_deleted_at.
