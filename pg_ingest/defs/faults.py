@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import dagster as dg
 
+from pg_ingest.defs.progress import Waiting, announce
 from pg_ingest.defs.route import Route
 from pg_ingest.errors import LoginFailed, PassingFault, PgIngestError, SourceUnreachable
 
@@ -56,9 +57,7 @@ def told_to_dagster(context: dg.AssetExecutionContext, route: Route) -> Iterator
         attempt = context.retry_number
         if isinstance(error, PassingFault) and attempt < len(RETRY_SECONDS):
             context.log.warning(route.redact(str(error)))
-            raise dg.RetryRequested(
-                max_retries=len(RETRY_SECONDS), seconds_to_wait=RETRY_SECONDS[attempt]
-            ) from None
+            raise _again(route.redact(error.message), attempt) from None
         raise failure(error, route) from None
     except (dg.Failure, dg.RetryRequested, dg.DagsterExecutionInterruptedError):
         raise
@@ -68,6 +67,12 @@ def told_to_dagster(context: dg.AssetExecutionContext, route: Route) -> Iterator
         if redacted == told:
             raise
         raise dg.Failure(description=redacted, allow_retries=False) from None
+
+
+def _again(reason: str, attempt: int) -> dg.RetryRequested:
+    seconds = RETRY_SECONDS[attempt]
+    announce(Waiting(reason, seconds))
+    return dg.RetryRequested(max_retries=len(RETRY_SECONDS), seconds_to_wait=seconds)
 
 
 def failure(error: PgIngestError, route: Route) -> dg.Failure:
@@ -93,9 +98,7 @@ def several_failed(
     attempt = context.retry_number
     passing = any(isinstance(error, PassingFault) for error in failed.values())
     if passing and attempt < len(RETRY_SECONDS):
-        return dg.RetryRequested(
-            max_retries=len(RETRY_SECONDS), seconds_to_wait=RETRY_SECONDS[attempt]
-        )
+        return _again(f"{len(failed)} of {total} tables failed", attempt)
     facts = {table: _facts(error, route) for table, error in failed.items()}
     lines = [f"{len(failed)} of {total} tables failed"]
     lines += [f"{table}: {found['message']}" for table, found in facts.items()]

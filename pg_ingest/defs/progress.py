@@ -31,13 +31,21 @@ class TableProgress:
         )
 
 
-Listener = Callable[[TableProgress], None]
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A passing fault has been met, and the step is tried again after `seconds`."""
+
+    reason: str
+    seconds: float
+
+
+Listener = Callable[[TableProgress | Waiting], None]
 
 listener: ContextVar[Listener | None] = ContextVar("pg_ingest_progress", default=None)
 """Set by the command line around a run in its own process; None elsewhere."""
 
 
-def announce(progress: TableProgress) -> None:
+def announce(progress: TableProgress | Waiting) -> None:
     """Tell the listener, if there is one; a load that begins says so with zeros."""
     hear = listener.get()
     if hear is not None:

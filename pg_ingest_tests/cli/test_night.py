@@ -9,6 +9,7 @@ import pytest
 
 from pg_ingest.cli.outcomes import Outcome
 from pg_ingest.cli.syncing import print_failures
+from pg_ingest.defs import faults
 from pg_ingest_tests.cli.conftest import Project
 from pg_ingest_tests.conftest import Database
 
@@ -205,3 +206,15 @@ def test_a_table_that_fails_in_two_windows_is_named_once(
     assert capsys.readouterr().out == (
         "\nshop/public.a, shop/public.b in shop failed: it broke\n  hint: mend it\n"
     )
+
+
+def test_a_sync_that_tries_again_says_so(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(faults, "RETRY_SECONDS", (0.0,))
+    project.configure(FULL, limits="{lock_timeout: 1}")
+    with project.database.connect(autocommit=False) as other:
+        other.execute("lock table orders in access exclusive mode")
+        assert project.run("sync").code == 1
+    assert "trying again in 0 s" in capfd.readouterr().err
+    assert project.run("sync").code == 0
