@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,11 @@ from pg_ingest.demo.cluster import Cluster
 from pg_ingest_tests import servers
 
 _numbers = itertools.count(1)
+
+
+def pytest_configure() -> None:
+    """Ctrl-C works in here, and in child processes, even where the shell that started us ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
