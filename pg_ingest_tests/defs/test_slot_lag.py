@@ -105,9 +105,12 @@ def look(
 
 
 def write_wal(database: Database, kilobytes: int) -> None:
+    """As much at least, on the server's disk when this returns: lag counts what is written."""
     text = "x" * 1000
-    for _ in range(kilobytes):
-        database.execute(f"select pg_logical_emit_message(true, 'test', '{text}')")
+    with database.connect() as connection:
+        connection.execute("set synchronous_commit = on")
+        for _ in range(kilobytes):
+            connection.execute(f"select pg_logical_emit_message(true, 'test', '{text}')")
 
 
 def facts(tick: Any) -> dict[str, Any]:
