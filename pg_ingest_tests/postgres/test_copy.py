@@ -300,6 +300,7 @@ def test_leaving_a_silent_server_does_not_hang(
     ids=["for the first row", "for the next row"],
 )
 def test_ctrl_c_interrupts_a_wait(visitor: Session, waiting: str) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # dagster leaves its own behind
     main = threading.main_thread().ident or 0
     timer = threading.Timer(0.3, signal.pthread_kill, [main, signal.SIGINT])
     timer.start()
