@@ -10,7 +10,7 @@ by every snapshot from then on. From that position on the table is *followed* (`
 
 Older servers need more: while they decode a transaction that began before the table joined, they may remember
 that the table is not published, and so leave out others' changes too, until the end of that reading ("Fix
-data loss in logical replication", released with 13.21, 14.18, 15.13, 16.9 and 17.5). There we read the slot
+data loss in logical replication", 14.18, 15.13, 16.9 and 17.5; 13 counts as older). There we read the slot
 once more, which contains the damage to transactions that committed before the end of that reading, and
 wait for those of them that have not ended in the eyes of snapshots. After that no reading contains such a
 transaction any more.
@@ -44,7 +44,7 @@ from pg_ingest.table import Table, TableId
 
 log = logging.getLogger(__name__)
 
-_ATTENTIVE = {13: 130021, 14: 140018, 15: 150013, 16: 160009, 17: 170005}
+_ATTENTIVE = {14: 140018, 15: 150013, 16: 160009, 17: 170005}
 """By major version, the first that tells running transactions about a changed publication."""
 
 
