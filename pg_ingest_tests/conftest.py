@@ -23,7 +23,7 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_report_header() -> str:
+def pytest_report_header() -> list[str]:
     return servers.describe()
 
 
