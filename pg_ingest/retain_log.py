@@ -1,5 +1,8 @@
 """Throw away what the change log need not keep any more: applied by every table, and older than `log.keep`.
 
+Where the log is larger than `log.keep_size`, younger changes go too, the oldest first. Neither limit touches
+a change that a table has still to apply.
+
 What a table has applied is what its bookmark says, and what the snapshot behind the bookmark has seen. A
 segment is only thrown away as a whole and never before that; so a table that fails keeps its changes for
 as long as it takes. Those of tables that are not replicated any more go by age alone.
@@ -43,8 +46,12 @@ def retain_log(
     """
     changelog = change_log(state_dir, server.source, database)
     manifest = changelog.manifest()
-    since = time.time() - server.config.log.keep.total_seconds()
-    old = [s for s in manifest.segments if s.written_at < since] if manifest is not None else []
+    if manifest is None:
+        return ()
+    config = server.config.log
+    since = time.time() - config.keep.total_seconds()
+    full = config.keep_size is not None and manifest.size > config.keep_size
+    old = [s for s in manifest.segments if full or s.written_at < since]
     tables = {segment.table for segment in old}
     followed = {replication.table for replication in replications}
     applied = {
@@ -56,10 +63,9 @@ def retain_log(
     done = [s for s in old if (s.last_lsn, s.last_sequence) <= applied[s.table]]
     if not done:
         return ()
-    config = server.config.log
     slot = config.slot_name(database)
     with server.session(database, purpose="capture") as session, locked_slot(session, slot):
-        return changelog.retain(applied, since=since)
+        return changelog.retain(applied, since=since, max_bytes=config.keep_size)
 
 
 def _applied(

@@ -109,3 +109,27 @@ def test_not_while_somebody_works_with_the_slot(shop: Following) -> None:
 def test_no_change_log_yet(database: Database, tmp_path: Path) -> None:
     with following(database, tmp_path) as empty:
         assert retained(empty, A) == []
+
+
+def test_a_full_log_lets_the_oldest_go_first(shop: Following) -> None:
+    shop.log["keep"] = "1h"
+    for number in (1, 2, 3):
+        write(shop, number)
+        shop.sync(A, B)
+    manifest = shop.changelog.manifest()
+    assert manifest is not None and len(manifest.segments) == 6
+    shop.log["keep_size"] = manifest.size
+    assert retained(shop, A, B) == []
+    shop.log["keep_size"] = manifest.size - 1
+    assert len(retained(shop, A, B)) == 1
+    left = shop.changelog.manifest()
+    assert left is not None and left.segments == manifest.segments[1:]
+    shop.log["keep_size"] = 1
+    assert len(retained(shop, A, B)) == 5
+
+
+def test_a_full_log_keeps_what_is_not_applied(shop: Following) -> None:
+    shop.log["keep_size"] = 1
+    write(shop, 1)
+    shop.apply(shop.capture(A, B), A)
+    assert retained(shop, A, B) == ["a"]

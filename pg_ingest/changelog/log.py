@@ -149,7 +149,7 @@ class ChangeLog:
         manifest = self.manifest()
         if manifest is None:
             return ()
-        left = sum(segment.size for segment in manifest.segments)
+        left = manifest.size
         gone: list[Segment] = []
         for segment in sorted(manifest.segments, key=lambda one: one.written_at):
             done = (segment.last_lsn, segment.last_sequence) <= applied.get(segment.table, (0, -1))

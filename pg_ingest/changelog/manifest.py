@@ -64,6 +64,11 @@ class Manifest:
     segments: tuple[Segment, ...] = ()
     format: int = FORMAT
 
+    @property
+    def size(self) -> int:
+        """Bytes of all segments."""
+        return sum(segment.size for segment in self.segments)
+
     def of_table(self, table: TableId) -> tuple[Segment, ...]:
         """The segments of that table, in the order of the log."""
         return tuple(segment for segment in self.segments if segment.table == table)

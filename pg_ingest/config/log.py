@@ -99,6 +99,10 @@ class LogConfig(Strict):
         description="How long applied changes stay in the change log.",
         json_schema_extra={"default": "1d"},
     )
+    keep_size: Size | None = Field(
+        default=None,
+        description="Size of the change log above which applied changes go before that, oldest first.",
+    )
 
     def slot_name(self, database: str) -> str:
         """The slot of that database: `slot` filled in, made a valid and distinct slot name."""

@@ -21,12 +21,13 @@ from pg_ingest.defs.processes import mark_run
 from pg_ingest.defs.progress import Reporter, TableProgress, announce
 from pg_ingest.defs.route import Route
 from pg_ingest.errors import PgIngestError
-from pg_ingest.table import Table
+from pg_ingest.table import Table, TableId
 
 if TYPE_CHECKING:
     from pg_ingest.apply_log import Applied
     from pg_ingest.batch import LoadReport
     from pg_ingest.capture_log import LogCapture
+    from pg_ingest.lsn import Lsn
     from pg_ingest.replicate import Progress
 
 
@@ -60,17 +61,20 @@ class LogLoader:
             )
         wanted = [r for r in self.replications if dg.AssetKey(list(r.asset_key)) in selected]
         failed: dict[str, Exception] = {}
+        done: list[TableId] = []
         for applied in self._applied(context, capture, wanted, reset=config.reset):
             table = applied.replication.table
             if applied.error is not None:
                 self._note(context, applied.replication, applied.error)
                 failed[str(table)] = applied.error
-            elif applied.report is not None:
+                continue
+            done.append(table)
+            if applied.report is not None:
                 self._done(context).add(applied.replication)
                 yield self._result(context, applied.replication, applied.report, database)
             else:
                 context.log.debug(f"table={table} database={database} nothing new")
-        self._retain(context, database)
+        self._tidy(context, database, done, capture.captured.position)
         if failed:
             raise several_failed(context, self.route, failed, len(wanted))
 
@@ -157,17 +161,23 @@ class LogLoader:
         stream = StreamId(self.route.source, capture.database, table.schema, table.name)
         return self.route.destination.bookmark(stream) is None
 
-    def _retain(self, context: dg.AssetExecutionContext, database: str) -> None:
-        """Throw away what is done with; what fails here can wait for the next run."""
+    def _tidy(
+        self,
+        context: dg.AssetExecutionContext,
+        database: str,
+        applied: Sequence[TableId],
+        position: "Lsn",
+    ) -> None:
+        """Note what is applied, throw away what is done with; what fails here can wait for the next run."""
+        from pg_ingest.capture_log import change_log
+        from pg_ingest.changelog.applied import note_applied
         from pg_ingest.retain_log import retain_log
 
+        state_dir = self.route.config.state_dir
         try:
+            note_applied(change_log(state_dir, self.route.source, database), applied, position)
             gone = retain_log(
-                self.route.server,
-                self.route.destination,
-                self.route.config.state_dir,
-                database,
-                self.replications,
+                self.route.server, self.route.destination, state_dir, database, self.replications
             )
         except PgIngestError as error:
             context.log.warning(self.route.redact(f"the change log was not cleaned up: {error}"))

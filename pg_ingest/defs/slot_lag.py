@@ -1,89 +1,33 @@
 """The sensor `<source>_slot_lag`: how far each slot is behind, as a plot, and a sync when it is too far.
 
-Lag in bytes counts every write in the cluster: other databases', and, where Dagster keeps its events in the
-same cluster, our own runs' events. A sensor that simply compared it with a threshold would answer its own
-echo for ever. So it counts from where the log stood when it first saw the slot after a run had ended:
-what the run itself wrote is not counted. And each capture that found no change doubles what it takes to ask
-again, up to ECHO_LIMIT times: such runs only help the server to throw WAL away, which is not urgent before
-`lag_warn`. Beyond `lag_warn` it asks whenever no run is under way.
-
 All slots are seen over one connection, because `pg_replication_slots` shows those of the whole cluster.
 """
 
 import json
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from pg_ingest.config.log import LogConfig
 from pg_ingest.config.selection import Selection
 from pg_ingest.defs.assets import DATABASE_TAG, SOURCE_TAG
 from pg_ingest.defs.jobs import SyncJob
 from pg_ingest.defs.log_names import change_log_key, is_logged
-from pg_ingest.defs.metadata import slot_metadata
 from pg_ingest.defs.processes import end_dead_runs
 from pg_ingest.defs.route import Route
 from pg_ingest.defs.schedules import UNFINISHED, known_databases
+from pg_ingest.defs.slot_echo import Memory, Sight, judge
+from pg_ingest.defs.slot_view import SlotView, observation
+from pg_ingest.defs.wal_pace import Pace
 from pg_ingest.errors import PgIngestError, SourceUnreachable
 
 if TYPE_CHECKING:
     from pg_ingest.postgres.slot import Slot
 
 INTERVAL_SECONDS = 60
-ECHO_LIMIT = 16
-
 _PARTITION_TAG = "dagster/partition"
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What the sensor remembers of a slot; positions in the log, in bytes.
-
-    Attributes:
-        confirmed: the slot's position when it was seen last.
-        counted_from: what was written before does not count.
-        asked: how many syncs have been asked for since the slot moved.
-        quiet: how many captures in a row have found no change.
-    """
-
-    confirmed: int
-    counted_from: int
-    asked: int = 0
-    quiet: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """One slot now: its position, the end of the log, and whether a run is at work on it.
-
-    `rows`: how many changes the last capture found, None when nobody knows.
-    """
-
-    confirmed: int
-    written: int
-    running: bool = False
-    rows: int | None = None
-
-    @property
-    def lag(self) -> int:
-        """Bytes between the two."""
-        return max(0, self.written - self.confirmed)
-
-
-def judge(memory: Memory | None, sight: Sight, log: LogConfig) -> tuple[Memory, bool]:
-    """What to remember, and whether to ask for a sync."""
-    memory = memory or Memory(sight.confirmed, sight.confirmed)
-    if sight.running:
-        return memory, False
-    if sight.confirmed != memory.confirmed:
-        quiet = memory.quiet + 1 if sight.rows == 0 else 0
-        memory = Memory(sight.confirmed, sight.written, quiet=quiet)
-    wanted = log.lag_sync * min(2**memory.quiet, ECHO_LIMIT)
-    if sight.written - memory.counted_from < wanted and sight.lag < log.lag_warn:
-        return memory, False
-    return replace(memory, counted_from=sight.written, asked=memory.asked + 1), True
 
 
 def slot_lag_sensor(route: Route, job: SyncJob, selection: Selection) -> dg.SensorDefinition:
@@ -94,6 +38,8 @@ def slot_lag_sensor(route: Route, job: SyncJob, selection: Selection) -> dg.Sens
         *(dg.AssetKey(list(r.asset_key)) for r in job.replications if is_logged(r)),
     ]
 
+    tables = [r.table for r in job.replications if is_logged(r)]
+
     @dg.sensor(
         name=f"{route.source}_slot_lag",
         job_name=job.name,
@@ -102,8 +48,9 @@ def slot_lag_sensor(route: Route, job: SyncJob, selection: Selection) -> dg.Sens
         description=f"Watches the replication slots of {route.source} and syncs before they fall behind.",
     )
     def look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        now = time.time()
         databases = known_databases(context.instance, route.source, selection)
-        memories = _memories(context.cursor)
+        cursor = _Cursor.parse(context.cursor)
         end_dead_runs(context.instance, job.name)
         requests: list[dg.RunRequest] = []
         events: list[dg.AssetObservation] = []
@@ -113,22 +60,49 @@ def slot_lag_sensor(route: Route, job: SyncJob, selection: Selection) -> dg.Sens
                 words.append(route.redact(f"{database}: {found}"))
                 continue
             slot, written = found
+            pace = cursor.look(written, now)
             sight = _sight(context.instance, route, database, slot, written)
-            memories[database], asks = judge(memories.get(database), sight, log)
-            events.append(_observation(context, route, database, slot, sight))
+            memory, asks = judge(cursor.slots.get(database), sight, log)
+            cursor.slots[database] = memory
+            events.append(
+                observation(context, SlotView(route, database, slot, sight, pace), tables)
+            )
             if asks:
-                requests.append(_request(route, database, memories[database], keys))
-        cursor = json.dumps({name: asdict(memory) for name, memory in memories.items()})
+                requests.append(_request(route, database, memory, keys))
         skip = None if requests else "\n".join(words) or "no slot is far behind"
         return dg.SensorResult(
-            run_requests=requests, asset_events=events, cursor=cursor, skip_reason=skip
+            run_requests=requests, asset_events=events, cursor=cursor.dump(), skip_reason=skip
         )
 
     return look
 
 
-def _memories(cursor: str | None) -> dict[str, Memory]:
-    return {name: Memory(**fields) for name, fields in json.loads(cursor or "{}").items()}
+@dataclass(slots=True)
+class _Cursor:
+    """What the sensor remembers from one tick to the next; the log is one for all slots of a server."""
+
+    slots: dict[str, Memory] = field(default_factory=dict)
+    pace: Pace | None = None
+
+    @classmethod
+    def parse(cls, text: str | None) -> "_Cursor":
+        """From Dagster's cursor; what another version wrote is forgotten, which costs a figure or a run."""
+        try:
+            found = json.loads(text or "{}")
+            slots = {name: Memory(**fields) for name, fields in found.get("slots", {}).items()}
+            pace = found.get("pace")
+            return cls(slots, None if pace is None else Pace(**pace))
+        except (ValueError, TypeError, AttributeError):
+            return cls()
+
+    def look(self, written: int, now: float) -> Pace:
+        """The pace with what this tick, begun at `now`, has seen."""
+        self.pace = Pace(written, now) if self.pace is None else self.pace.seen(written, now)
+        return self.pace
+
+    def dump(self) -> str:
+        slots = {name: asdict(memory) for name, memory in self.slots.items()}
+        return json.dumps({"slots": slots, "pace": self.pace and asdict(self.pace)})
 
 
 def _slots(
@@ -175,33 +149,6 @@ def _last_rows(instance: dg.DagsterInstance, route: Route, database: str) -> int
         rows = materialization and materialization.metadata.get("pg_ingest/rows")
         return int(rows.value) if rows and isinstance(rows.value, int) else None
     return None
-
-
-def _observation(
-    context: dg.SensorEvaluationContext, route: Route, database: str, slot: "Slot", sight: Sight
-) -> dg.AssetObservation:
-    metadata: dict[str, Any] = {"pg_ingest/lag_bytes": sight.lag, **slot_metadata(slot)}
-    warning = _warning(slot, sight, route.settings.log)
-    metadata["pg_ingest/severity"] = "warning" if warning else "fine"
-    if warning:
-        metadata["pg_ingest/warning"] = warning
-        context.log.warning(f"{database}: {warning}")
-    return dg.AssetObservation(
-        asset_key=change_log_key(route.source), partition=database, metadata=metadata
-    )
-
-
-def _warning(slot: "Slot", sight: Sight, log: LogConfig) -> str:
-    if slot.lost:
-        return f"slot {slot.name} is lost: the server has thrown away WAL that it needs"
-    if slot.wal_status == "unreserved":
-        return f"slot {slot.name} will be lost at the next checkpoint: max_slot_wal_keep_size is exceeded"
-    kept = max(slot.behind, sight.lag)
-    if kept >= log.lag_warn:
-        return f"the server keeps {kept:,} bytes of WAL for slot {slot.name}"
-    if slot.safe_wal_size is not None and slot.safe_wal_size < log.lag_sync:
-        return f"slot {slot.name} is lost after {slot.safe_wal_size:,} more bytes of WAL"
-    return ""
 
 
 def _request(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import dagster as dg
+import duckdb
 import pytest
 
+from pg_ingest.changelog.log import ChangeLog
 from pg_ingest.config.load import LoadedConfig
 from pg_ingest.config.log import LogConfig
 from pg_ingest.defs.assets import DATABASE_TAG, SOURCE_TAG
 from pg_ingest.defs.factory import build_definitions
-from pg_ingest.defs.slot_lag import ECHO_LIMIT, Memory, Sight, judge
+from pg_ingest.defs.slot_echo import ECHO_LIMIT, Memory, Sight, judge
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.defs.conftest import Write
 
@@ -162,6 +166,77 @@ def test_it_warns(loaded: LoadedConfig, database: Database, instance: dg.Dagster
     seen = facts(tick)
     assert seen["severity"] == "warning"
     assert "bytes of WAL for slot" in seen["warning"]
+
+
+def test_it_forecasts(
+    loaded: LoadedConfig, database: Database, instance: dg.DagsterInstance
+) -> None:
+    """From the second look on, by the pace in between."""
+    job = build_definitions(loaded, {}).resolve_job_def("sync_shop")
+    assert job.execute_in_process(instance=instance, partition_key=database.name).success
+    tick, _ = look(loaded, instance)
+    assert "wal_bytes_per_s" not in facts(tick)
+    before = json.loads(tick.cursor)["pace"]
+    write_wal(database, 200)
+    tick, _ = look(loaded, instance, tick.cursor)
+    seen, after = facts(tick), json.loads(tick.cursor)["pace"]
+    rate = (after["written"] - before["written"]) / (after["at"] - before["at"])
+    assert seen["wal_bytes_per_s"] == pytest.approx(rate, abs=0.1)
+    kept = max(seen["lag_bytes"], seen["retained_bytes"])
+    left = loaded.config.sources["shop"].log.lag_warn - kept
+    assert seen["lag_warn_in_s"] == pytest.approx(max(0, left) / rate, abs=0.1)
+
+
+def test_a_failing_table_makes_its_oldest_change_older(
+    loaded: LoadedConfig, database: Database, instance: dg.DagsterInstance
+) -> None:
+    job = build_definitions(loaded, {}).resolve_job_def("sync_shop")
+    run = partial(
+        job.execute_in_process,
+        instance=instance,
+        partition_key=database.name,
+        raise_on_error=False,
+    )
+    assert run().success
+    assert facts(look(loaded, instance)[0])["oldest_unapplied_s"] == 0
+    store = loaded.config.destination.path
+    with duckdb.connect(str(store)) as connection:
+        connection.execute("alter table shop.a rename to aside")
+    database.execute("insert into a values (1)")
+    assert not run().success
+    tick, _ = look(loaded, instance)
+    seen = facts(tick)
+    assert (seen["unapplied_rows"], seen["severity"]) == (1, "fine")
+    assert seen["oldest_unapplied_s"] >= 0
+    changelog = ChangeLog(loaded.config.state_dir, "shop", database.name)
+    manifest = changelog.manifest()
+    assert manifest is not None
+    changelog.commit(
+        replace(
+            manifest,
+            segments=tuple(
+                replace(segment, written_at=segment.written_at - 100_000)
+                for segment in manifest.segments
+            ),
+        )
+    )
+    seen = facts(look(loaded, instance)[0])
+    assert seen["oldest_unapplied_s"] > 99_999
+    assert "changes captured 28 hours ago are not applied yet to public.a" in seen["warning"]
+    with duckdb.connect(str(store)) as connection:
+        connection.execute("alter table shop.aside rename to a")
+    assert run().success
+    assert facts(look(loaded, instance)[0])["unapplied_rows"] == 0
+
+
+def test_a_cursor_of_another_version_is_forgotten(
+    loaded: LoadedConfig, database: Database, instance: dg.DagsterInstance
+) -> None:
+    job = build_definitions(loaded, {}).resolve_job_def("sync_shop")
+    assert job.execute_in_process(instance=instance, partition_key=database.name).success
+    for cursor in ('{"shop": {"confirmed": 1}}', '{"slots": {"x": {"y": 1}}}', "[]", "?"):
+        tick, _ = look(loaded, instance, cursor)
+        assert set(json.loads(tick.cursor)["slots"]) == {database.name}
 
 
 def test_not_while_a_run_is_at_work(
