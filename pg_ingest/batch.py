@@ -77,6 +77,17 @@ class Keys:
 
 
 @dataclass(frozen=True, slots=True)
+class AllKeys:
+    """As Keys; beside that the stage names every key there is, so stored rows with another key go.
+
+    The schema has, beside the table's columns, the control column `_pgi_listed` (bool: only the key is set, and
+    says that its row is there still). Each key stands in the stage once, listed or with its row.
+    """
+
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Reshape:
     """Stored columns follow the source's: renamed ones first, then added ones get their value.
 
@@ -123,7 +134,7 @@ class Counts:
     reshape: Reshape = Reshape()
 
 
-Scope = Everything | Window | Keys | Changes | Counts
+Scope = Everything | Window | Keys | AllKeys | Changes | Counts
 """Which stored rows the staged ones replace."""
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pg_ingest.batch import Everything, Keys, LoadCounts, Window
+from pg_ingest.batch import SYSTEM, AllKeys, Everything, Keys, LoadCounts, Window
 from pg_ingest.bookmark import FullTableBookmark
 from pg_ingest.errors import DestinationFailed, KeyNotUnique
-from pg_ingest_tests.destinations.warehouse import STREAM, Warehouse
+from pg_ingest_tests.destinations.warehouse import SCHEMA, STREAM, Warehouse
 
 A, B, C = (1, "a", 1.5), (2, None, None), (3, "c", 3.0)
 
@@ -175,3 +175,28 @@ def test_names_need_no_manners(warehouse: Warehouse) -> None:
     warehouse.load(keys, [(1, 1, 1)], schema=schema)
     assert warehouse.load(keys, [(1, 1, 2), (1, 2, 3)], schema=schema).counts.updated == 1
     assert warehouse.rows() == [(1, 1, 2), (1, 2, 3)]
+
+
+LISTING = SCHEMA.append(pa.field("_pgi_listed", pa.bool_(), metadata={SYSTEM: b"control"}))
+
+
+def test_all_keys_takes_away_what_is_not_named(warehouse: Warehouse) -> None:
+    warehouse.load(Everything(), [A, B, C])
+    told = [(2, "b", 2.0, False), (3, None, None, True), (4, "d", 4.0, False)]
+    report = warehouse.load(AllKeys(("id",)), told, schema=LISTING)
+    assert report.counts == LoadCounts(inserted=1, updated=1, deleted=1, rejected=0, total=3)
+    assert warehouse.rows() == [(2, "b", 2.0), C, (4, "d", 4.0)]
+    assert warehouse.load(AllKeys(("id",)), [], schema=LISTING).counts.deleted == 3
+
+
+def test_all_keys_refuses_a_key_that_is_named_twice(warehouse: Warehouse) -> None:
+    warehouse.load(Everything(), [A, B])
+    told = [(1, "a", 1.5, False), (1, None, None, True)]
+    with pytest.raises(KeyNotUnique):
+        warehouse.load(AllKeys(("id",)), told, schema=LISTING)
+    assert warehouse.rows() == [A, B]
+
+
+def test_all_keys_needs_the_table(warehouse: Warehouse) -> None:
+    with pytest.raises(DestinationFailed, match="is not there"):
+        warehouse.load(AllKeys(("id",)), [], schema=LISTING)

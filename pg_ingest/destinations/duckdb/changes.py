@@ -29,7 +29,7 @@ from pg_ingest.destinations.duckdb.statement import Sql, identifier, joined, lit
 from pg_ingest.destinations.duckdb.tables import Stored
 from pg_ingest.errors import DestinationFailed
 
-PRESENT, UNCHANGED, BASE, COUNT = CONTROL
+PRESENT, UNCHANGED, BASE, COUNT, _ = CONTROL
 
 _FILLS = "_pgi_fills"
 

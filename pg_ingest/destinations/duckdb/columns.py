@@ -26,7 +26,7 @@ SYNCED_AT = "_pgi_synced_at"
 DATABASE = "_pgi_database"
 DELETED_AT = "_pgi_deleted_at"
 
-CONTROL = ("_pgi_present", "_pgi_unchanged", "_pgi_base", "_pgi_count")
+CONTROL = ("_pgi_present", "_pgi_unchanged", "_pgi_base", "_pgi_count", "_pgi_listed")
 """Columns of a stage that say what to do with its rows and are not stored; see `batch.Changes`."""
 
 _LOOSE = re.compile("FLOAT|DOUBLE|INTERVAL")

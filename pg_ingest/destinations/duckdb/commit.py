@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from pg_ingest.batch import Changes, Counts, Everything, Keys, Scope, Window
+from pg_ingest.batch import AllKeys, Changes, Counts, Everything, Keys, Scope, Window
 from pg_ingest.destinations.duckdb import columns, tables
+from pg_ingest.destinations.duckdb.absent import merge_all_keys
 from pg_ingest.destinations.duckdb.arrival import (
     ALWAYS,
     Arrival,
@@ -54,6 +55,8 @@ def apply(arrival: Arrival, scope: Scope) -> Change:
             return _window(arrival, scope)
         case Keys():
             return merge(arrival, scope.columns)
+        case AllKeys():
+            return merge_all_keys(arrival, scope.columns)
         case Changes():
             return apply_changes(arrival, scope)
         case Counts():
