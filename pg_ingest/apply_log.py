@@ -44,7 +44,7 @@ from pg_ingest.postgres.logged_columns import logged_columns
 from pg_ingest.postgres.session import Server, Session
 from pg_ingest.postgres.storage import digest, files_of
 from pg_ingest.postgres.writers import wait_for_writers
-from pg_ingest.table import Column
+from pg_ingest.table import Column, RelationKind
 
 log = logging.getLogger(__name__)
 
@@ -143,13 +143,21 @@ class _Apply:
             before = bookmark = self._snapshot(load, before)
             self._capture_meanwhile()
         try:
-            self._follow(load, bookmark, before)
+            self._follow(load, self._with_partitions(replication, bookmark), before)
         except ReadAnew as reason:
             load.notes.append(f"read anew: {reason}")
             bookmark = self._snapshot(load, self.destination.bookmark(load.stream))
             self._capture_meanwhile()
             self._follow(load, bookmark, bookmark)
         return load.report()
+
+    def _with_partitions(
+        self, replication: Replication, bookmark: LogBasedBookmark
+    ) -> LogBasedBookmark:
+        table = self.capture.tables[replication.table]
+        if table.kind is not RelationKind.PARTITIONED:
+            return bookmark
+        return log_based.with_partitions(self.line.session, table, bookmark)
 
     def _follow(self, load: TableLoad, bookmark: LogBasedBookmark, before: Bookmark | None) -> None:
         """Apply the log from `bookmark` on; `before` is what the destination has now."""

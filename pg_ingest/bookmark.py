@@ -38,6 +38,21 @@ class PendingKey:
     standby: bool = False
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Partition:
+    """A partition, at some level below its table.
+
+    Attributes:
+        oid: its own.
+        file: `pg_relation_filenode`, 0 where it has none.
+        attached: id (32 bits) of the transaction that attached it.
+    """
+
+    oid: int
+    file: int
+    attached: int
+
+
 @dataclass(frozen=True, slots=True)
 class KeyBasedBookmark:
     """Every row with a key below `position` has been read; rows at or above it are read next time.
@@ -49,6 +64,7 @@ class KeyBasedBookmark:
         pending: see `methods/key_based.py`, oldest first.
         columns, where: what was read; a new column or another filter means reading all rows again.
         key: the columns that identified a row; others make the bookmark unusable.
+        partitions: whose rows were read, None where that is not known.
     """
 
     column: str
@@ -58,6 +74,7 @@ class KeyBasedBookmark:
     columns: tuple[str, ...] = ()
     where: str | None = None
     key: tuple[str, ...] = ()
+    partitions: tuple[Partition, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +99,7 @@ class LogBasedBookmark:
         key: the columns that identify a row, () for none.
         settings: of the configuration, those that say which rows and columns are stored, and how.
         files: a digest of the table's files when it was read; another one after a rewrite.
+        partitions: those whose rows are stored, or are told by the log.
     """
 
     lsn: str
@@ -94,6 +112,7 @@ class LogBasedBookmark:
     key: tuple[str, ...]
     settings: str = ""
     files: str = ""
+    partitions: tuple[Partition, ...] = ()
 
 
 Bookmark = FullTableBookmark | KeyBasedBookmark | LogBasedBookmark
@@ -131,6 +150,8 @@ def load(text: str) -> Bookmark:
             fields["columns"] = tuple(LoggedColumn(**column) for column in fields["columns"])
             fields["key"] = tuple(fields["key"])
             fields["snapshot_in_progress"] = tuple(fields["snapshot_in_progress"])
+        if fields.get("partitions") is not None:
+            fields["partitions"] = tuple(Partition(**one) for one in fields["partitions"])
         return shape(**fields)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BookmarkUnusable(

@@ -66,20 +66,22 @@ brings in from elsewhere. Another column or filter than last time: all rows are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from pg_ingest.batch import Everything, Keys, Reading
-from pg_ingest.bookmark import Bookmark, KeyBasedBookmark
+from pg_ingest.bookmark import Bookmark, KeyBasedBookmark, Partition
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.types import arrow_schema
 from pg_ingest.errors import BookmarkUnusable, ConfigError
 from pg_ingest.methods.columns import chosen_columns, key_columns
+from pg_ingest.methods.partitions import came_with_rows
 from pg_ingest.methods.position import settled, sighted, watched
 from pg_ingest.methods.replication_key import followed_key
 from pg_ingest.methods.rows import rows_at_once
 from pg_ingest.postgres.keys import from_key_on
+from pg_ingest.postgres.partitions import partitions_of
 from pg_ingest.postgres.select import SelectQuery, select_rows
 from pg_ingest.postgres.session import Session
 from pg_ingest.table import Column, Table
@@ -138,14 +140,20 @@ def read(
     notes: list[str] = []
     old = None if reset else _continued(bookmark, plan, notes)
     since = old or plan.begin()
-    again = old is not None and _reads_more(old, plan, notes)
+    partitions = partitions_of(session, table)
+    again = old is not None and _reads_more(session, old, plan, partitions, notes)
 
     sighting = sighted(session, table, plan.followed, plan.where, since)
     watch = watched(session, since, sighting)
     start = None if again or sighting.detached else since.position
     with rows_at_once(session, table, plan.query(start)) as rows:
         settlement = settled(since, sighting, watch, rows.snapshot)
-        new = replace(plan.begin(), position=settlement.position, pending=settlement.pending)
+        new = replace(
+            plan.begin(),
+            position=settlement.position,
+            pending=settlement.pending,
+            partitions=partitions,
+        )
         yield Reading(
             schema=arrow_schema(plan.columns),
             batches=rows.batches,
@@ -189,7 +197,13 @@ def _continued(bookmark: Bookmark | None, plan: _Plan, notes: list[str]) -> KeyB
     return bookmark
 
 
-def _reads_more(old: KeyBasedBookmark, plan: _Plan, notes: list[str]) -> bool:
+def _reads_more(
+    session: Session,
+    old: KeyBasedBookmark,
+    plan: _Plan,
+    partitions: Sequence[Partition],
+    notes: list[str],
+) -> bool:
     """Whether rows below the position must be read again, for what they had not been read for."""
     new = [column.name for column in plan.columns if column.name not in old.columns]
     if new:
@@ -198,4 +212,8 @@ def _reads_more(old: KeyBasedBookmark, plan: _Plan, notes: list[str]) -> bool:
         notes.append(
             "all rows are read again for another row filter; rows that no longer pass it stay stored"
         )
-    return bool(new) or old.where != plan.where
+    known = partitions if old.partitions is None else old.partitions
+    came = came_with_rows(session, plan.table, known, partitions)
+    if came:
+        notes.append(f"all rows are read again for partitions {came}")
+    return bool(new) or old.where != plan.where or bool(came)

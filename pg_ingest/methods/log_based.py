@@ -33,8 +33,16 @@ from pg_ingest.decode.types import arrow_schema
 from pg_ingest.errors import MethodUnavailable, SourceTableChanged
 from pg_ingest.lsn import Lsn
 from pg_ingest.methods.columns import chosen_columns
+from pg_ingest.methods.partitions import came_with_rows, went_or_emptied
 from pg_ingest.methods.rows import rows_at_once
-from pg_ingest.methods.shape import Difference, check_identity, difference, logged
+from pg_ingest.methods.shape import (
+    Difference,
+    ReadAnew,
+    check_identity,
+    difference,
+    logged,
+)
+from pg_ingest.postgres.partitions import partitions_of
 from pg_ingest.postgres.select import select_rows
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.storage import digest
@@ -77,6 +85,7 @@ def snapshot(session: Session, replication: Replication, table: Table) -> Iterat
     soft = replication.shape is Shape.SOFT_DELETE
     query = select_rows(table, columns, where=replication.where)
     session.explain(query)
+    partitions = partitions_of(session, table)
     with rows_at_once(session, table, query) as rows:
         seen = rows.snapshot
         schema = pa.schema([*arrow_schema(columns), *stored_fields(soft=soft)])
@@ -95,6 +104,7 @@ def snapshot(session: Session, replication: Replication, table: Table) -> Iterat
                 key=key,
                 settings=_settings(replication),
                 files=digest(rows.files),
+                partitions=partitions,
             ),
             phase="snapshot",
             position_to=str(seen.lsn),
@@ -142,6 +152,25 @@ def other_settings(replication: Replication, bookmark: Bookmark) -> str:
     if bookmark.settings == _settings(replication):
         return ""
     return "columns, key, shape or row filter are set otherwise than when it was read last"
+
+
+def with_partitions(session: Session, table: Table, bookmark: LogBasedBookmark) -> LogBasedBookmark:
+    """The bookmark with the table's partitions as they are now; others for other relations are none.
+
+    Raises `shape.ReadAnew` when rows came or went with a partition: the log does not tell these. Rows that came
+    into a partition after it was attached are in the log.
+    """
+    now = partitions_of(session, table)
+    if now == bookmark.partitions:
+        return bookmark
+    reasons = [
+        went_or_emptied(bookmark.partitions, now),
+        came_with_rows(session, table, bookmark.partitions, now),
+    ]
+    if any(reasons):
+        raise ReadAnew(f"partitions {'; '.join(filter(None, reasons))}")
+    files = {table.oid: None, **{one.oid: one.file or None for one in now}}
+    return replace(bookmark, partitions=now, files=digest(files))
 
 
 def _settings(replication: Replication) -> str:
