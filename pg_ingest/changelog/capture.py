@@ -21,13 +21,16 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pg_ingest.changelog.chosen import Chosen, only_chosen
 from pg_ingest.changelog.durable import make_folder
 from pg_ingest.changelog.log import ChangeLog
 from pg_ingest.changelog.manifest import Manifest, Segment
@@ -44,10 +47,14 @@ from pg_ingest.postgres.slot import (
     system_identifier,
     usable_slot,
 )
+from pg_ingest.table import TableId
 
 log = logging.getLogger(__name__)
 
 PLUGIN = "pgoutput"
+
+NO_CHOICE: Mapping[TableId, Chosen] = MappingProxyType({})
+"""Every column of every table."""
 
 FLUSH_BYTES = 32 << 20
 """Decoded changes held before they become segments; applying one needs about six times as much."""
@@ -143,10 +150,12 @@ def capture(
     changelog: ChangeLog,
     publication: str,
     manifest: Manifest,
+    chosen: Mapping[TableId, Chosen] = NO_CHOICE,
 ) -> Captured:
     """Read everything that committed until now into the log, and advance the slot.
 
-    `manifest` is what `join_slot` returned; the slot must still be locked. Every round is durable, so what
+    `manifest` is what `join_slot` returned; the slot must still be locked. Of the tables in `chosen` only
+    those columns are written. Every round is durable, so what
     was done before an error stays done. Raises SlotBusy, ProtocolError, and what `postgres.faults` makes
     of a failure.
     """
@@ -163,7 +172,7 @@ def capture(
         open_reader(session, manifest.slot, publication) as wal,
     ):
         while total.position < target:
-            done = _Round(changelog, manifest, state, writer)
+            done = _Round(changelog, manifest, state, writer, chosen)
             for piece in wal.pieces(upto=target, messages=messages):
                 done.take(piece)
             manifest = done.finish(None if done.messages >= messages else target)
@@ -204,6 +213,7 @@ class _Round:
     manifest: Manifest
     state: State
     writer: Executor
+    chosen: Mapping[TableId, Chosen]
     messages: int = 0
     transactions: int = 0
     rows: int = 0
@@ -228,6 +238,8 @@ class _Round:
             self._flush()
 
     def _hold(self, changes: Changes) -> None:
+        chosen = self.chosen.get(changes.relation.id)
+        changes = changes if chosen is None else only_chosen(changes, chosen)
         rows = changes.rows
         position = self.manifest.position
         if rows.column("_pgi_lsn")[0].as_py() < position:

@@ -1,0 +1,52 @@
+"""Columns that the configuration leaves out never reach the change log.
+
+Where the server can, it does not send them at all (`postgres/publication_parts.py`). Otherwise they are dropped
+here, in memory, before a segment is written, so they are never on our disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import polars as pl
+import pyarrow as pa
+
+from pg_ingest.decode.messages import Changes
+
+_UNCHANGED = "_pgi_unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which columns of a table are kept: `only` these (None for all), but never `without`."""
+
+    only: frozenset[str] | None = None
+    without: frozenset[str] = frozenset()
+
+    def keeps(self, column: str) -> bool:
+        """Whether a column of that name is kept."""
+        return (self.only is None or column in self.only) and column not in self.without
+
+
+def only_chosen(changes: Changes, chosen: Chosen) -> Changes:
+    """The changes as if the table had no other columns."""
+    columns = changes.relation.columns
+    left_out = [column.name for column in columns if not chosen.keeps(column.name)]
+    if not left_out:
+        return changes
+    kept = tuple(column for column in columns if chosen.keeps(column.name))
+    rows = changes.rows.select([n for n in changes.rows.schema.names if n not in set(left_out)])
+    at = rows.schema.get_field_index(_UNCHANGED)
+    names = _without(rows.column(at), left_out)
+    rows = rows.set_column(at, rows.schema.field(at), names)
+    return Changes(replace(changes.relation, columns=kept), rows)
+
+
+def _without(lists: pa.Array, names: Sequence[str]) -> pa.Array:
+    """Lists without these names, null instead of empty."""
+    if lists.null_count == len(lists):
+        return lists
+    left = pl.col("x").list.filter(~pl.element().is_in(names))
+    found = pl.DataFrame({"x": pl.Series(lists)}).select(pl.when(left.list.len() > 0).then(left))
+    return found.to_series().to_arrow().cast(lists.type)
