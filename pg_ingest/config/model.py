@@ -6,7 +6,6 @@ once and not one after the other. Use `load_config` to get an `IngestConfig` tha
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -30,12 +29,15 @@ from pg_ingest.config.log import Heartbeat, HeartbeatMode, LogConfig, Plugin, Re
 from pg_ingest.config.method import Method, Shape
 from pg_ingest.config.names import Name, Names, SomeNames, is_pattern
 from pg_ingest.config.naming import TEMPLATE_HINT, checked_template
-from pg_ingest.config.paths import CertificatePath, LocalPath
+from pg_ingest.config.password import Password, RdsIam
+from pg_ingest.config.paths import LocalPath
 from pg_ingest.config.problem import refuse
 from pg_ingest.config.schedule import CronSchedule, EverySchedule, Seconds
 from pg_ingest.config.secret import Secret
+from pg_ingest.config.ssh import SshConfig, SshServer
 from pg_ingest.config.strict import Flag, Strict, Whole
 from pg_ingest.config.table_config import PartitionBy, TableConfig, WindowSize
+from pg_ingest.config.tls import TlsConfig, TlsMode, TlsVersion
 
 __all__ = [
     "CronSchedule",
@@ -50,13 +52,17 @@ __all__ = [
     "NamingConfig",
     "PartitionBy",
     "Plugin",
+    "RdsIam",
     "Reader",
     "Secret",
     "Shape",
     "SourceConfig",
+    "SshConfig",
+    "SshServer",
     "TableConfig",
     "TlsConfig",
     "TlsMode",
+    "TlsVersion",
     "WindowSize",
     "is_pattern",
 ]
@@ -73,29 +79,6 @@ def _destination(value: Any) -> Any:
     if isinstance(value, dict) and value.get("type") in LATER_DESTINATIONS:
         raise refuse(not_yet(f"the destination {value['type']}"), available(AVAILABLE_DESTINATIONS))
     return value
-
-
-class TlsMode(StrEnum):
-    """libpq's `sslmode`."""
-
-    DISABLE = "disable"
-    ALLOW = "allow"
-    PREFER = "prefer"
-    REQUIRE = "require"
-    VERIFY_CA = "verify-ca"
-    VERIFY_FULL = "verify-full"
-
-
-class TlsConfig(Strict):
-    """How the connection is encrypted and whom it trusts."""
-
-    mode: TlsMode = Field(description="libpq's sslmode; verify-full is the safe one.")
-    root_cert: CertificatePath | None = Field(
-        default=None,
-        description="File of trusted certificates, or `system` for those of the machine.",
-    )
-    client_cert: LocalPath | None = Field(default=None, description="Client certificate (PEM).")
-    client_key: LocalPath | None = Field(default=None, description="Its private key.")
 
 
 class NamingConfig(Strict):
@@ -130,7 +113,13 @@ class Limits(Strict):
     )
     fetch_rows: Whole = Field(default=50_000, ge=1, le=10_000_000, description="Rows per batch.")
     chunk_rows: Whole = Field(
-        default=1_000_000, ge=1, description="Rows per chunk of a large read."
+        default=1_000_000, ge=1, description="Rows per chunk of a large first load."
+    )
+    chunks_per_table: Whole = Field(
+        default=1000, ge=1, le=100_000, description="Chunks of one table at most; they get larger."
+    )
+    load_threads: Whole = Field(
+        default=2, ge=1, le=64, description="Connections that read one large table at once."
     )
 
 
@@ -167,12 +156,16 @@ class SourceConfig(Strict):
     )
     port: Whole = Field(default=5432, ge=1, le=65535, description="Port.")
     user: Name = Field(description="Role to log in as.")
-    password: Secret | None = Field(default=None, description="Where the password is kept.")
+    password: Password | None = Field(default=None, description="Where the password is kept.")
     databases: SomeNames = Field(
         description='Names or patterns; "*" is every database the user may connect to.'
     )
     tls: TlsConfig | None = Field(
-        default=None, description="Encryption; without it libpq's prefer."
+        default=None,
+        description="Encryption; without it require, and prefer for a host of this machine.",
+    )
+    ssh: SshConfig | None = Field(
+        default=None, description="The SSH server to go through; host and port are seen from there."
     )
     method: Method | None = Field(default=None, description="Method of tables that name none.")
     log: LogConfig = Field(default=LogConfig(), description="Log-based replication.")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pg_ingest.config.choice import Chosen, choose, relations_of
 from pg_ingest.config.fit import judge
+from pg_ingest.config.large_tables import NO_HINTS, SplitHints
 from pg_ingest.config.method import Method, Shape
 from pg_ingest.config.model import IngestConfig, PartitionBy, SourceConfig, is_pattern
 from pg_ingest.config.naming import DATABASE
@@ -28,6 +29,7 @@ class Replication:
         shared: several databases write into one destination table.
         key: the declared key; () means the primary key.
         columns: only these, None for all but `exclude_columns`.
+        split_key, split_hints: how a large table is cut into chunks; () means by its key.
     """
 
     source: str
@@ -43,6 +45,8 @@ class Replication:
     where: str | None = None
     partition_by: PartitionBy | None = None
     shape: Shape = Shape.LIVE
+    split_key: tuple[str, ...] = ()
+    split_hints: SplitHints = NO_HINTS
 
     @property
     def asset_key(self) -> tuple[str, str, str]:
@@ -178,4 +182,6 @@ def _replication(name: str, source: SourceConfig, choice: Chosen) -> Replication
         where=settings.where,
         partition_by=settings.partition_by,
         shape=settings.shape,
+        split_key=settings.split_key or (),
+        split_hints=settings.split_hints,
     )

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
+from pg_ingest.config.large_tables import NO_HINTS, SplitHints
 from pg_ingest.config.method import Method, Shape
 from pg_ingest.config.names import Name, SomeNames
 from pg_ingest.config.problem import refuse
@@ -86,3 +87,10 @@ class TableConfig(Strict):
         default=None, description="full_table: time windows, each replaced as a whole."
     )
     shape: Shape = Field(default=Shape.LIVE, description="What the destination holds.")
+    split_key: SomeNames | None = Field(
+        default=None,
+        description="Columns of the key that chunks of a first load are cut by; default: the key.",
+    )
+    split_hints: SplitHints = Field(
+        default=NO_HINTS, description="For cutting a large table into chunks."
+    )

@@ -74,6 +74,20 @@ def _fits_method(method: Method, table: TableConfig, path: Path) -> Iterator[Pro
             table.replication_key,
             about=_method_keys(table, path),
         )
+    if method is Method.FULL_TABLE and table.split_key is not None:
+        yield Problem(
+            (*path, "split_key"),
+            "has no meaning with the method full_table, which reads ranges of pages",
+            "remove it, or take a method that finds changes",
+            about=_method_keys(table, path),
+        )
+    if table.split_hints.bounds and table.split_key is None:
+        yield Problem(
+            (*path, "split_hints", "bounds"),
+            "are values of no column",
+            "name the column they are of: `split_key: [...]`",
+            about=keys_of(path, "split_key"),
+        )
     if method is Method.LOG_BASED and table.where is not None:
         yield Problem(
             (*path, "where"),
@@ -140,6 +154,8 @@ def needed_columns(table: TableConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield "key", table.key
     if table.replication_key is not None:
         yield "replication_key", (table.replication_key,)
+    if table.split_key is not None:
+        yield "split_key", table.split_key
     if table.partition_by is not None:
         yield "partition_by", (table.partition_by.column,)
 

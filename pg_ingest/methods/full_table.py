@@ -1,9 +1,9 @@
 """Full table: all rows, or all rows of one time window, at one moment.
 
-The rows are read by one statement in one repeatable-read transaction, so they are what the table was at
-one moment. They replace the stored rows (those of the window, if one is given) in the transaction that
-also stores the bookmark. A read that fails, at whatever row, raises before that transaction begins: the
-stored rows stay as they were, and a failure never looks like an empty table.
+The rows are read in one snapshot, a large table's by several connections that share it (`all_rows.py`), so
+they are what the table was at one moment. They replace the stored rows (those of the window, if one is
+given) in the transaction that also stores the bookmark. A read that fails, at whatever row, raises before
+that transaction begins: the stored rows stay as they were, and a failure never looks like an empty table.
 
 A window holds the rows with `start <= column < end`. Rows whose column is NULL, or that lie before the first
 window, belong to none and are not replicated; where the column may hold NULL each reading says so.
@@ -20,9 +20,9 @@ from pg_ingest.config.model import PartitionBy, WindowSize
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.types import arrow_schema
 from pg_ingest.errors import ConfigError
+from pg_ingest.methods.all_rows import all_rows
 from pg_ingest.methods.columns import chosen_columns, refuse_missing
-from pg_ingest.methods.rows import rows_at_once
-from pg_ingest.postgres.select import Bound, select_rows
+from pg_ingest.postgres.select import Bound
 from pg_ingest.postgres.session import Session
 from pg_ingest.table import Table
 
@@ -48,9 +48,7 @@ def read(
     """
     columns = chosen_columns(session, replication, table)
     scope = _scope(replication, table, window)
-    query = select_rows(table, columns, where=replication.where, bounds=_bounds(table, scope))
-    session.explain(query)
-    with rows_at_once(session, table, query) as rows:
+    with all_rows(session, replication, table, columns, _bounds(table, scope)) as rows:
         yield Reading(
             schema=arrow_schema(columns),
             batches=rows.batches,

@@ -36,12 +36,13 @@ def rows_at_once(session: Session, table: Table, query: SelectQuery) -> Iterator
     files = files_of(session, table)
     with session.snapshot() as snapshot, session.copy(query) as stream:
         batches = read_copy_csv(stream, query.columns)
-        yield Rows(snapshot, _of_these_files(session, table, files, batches), files)
+        yield Rows(snapshot, of_these_files(session, table, files, batches), files)
 
 
-def _of_these_files(
+def of_these_files(
     session: Session, table: Table, files: Mapping[int, int | None], batches: Iterator[Batch]
 ) -> Iterator[Batch]:
+    """The same batches; raise SourceBusy after the last one when the table's files are not these any more."""
     yield from batches
     if files_of(session, table) != files:
         raise SourceBusy(

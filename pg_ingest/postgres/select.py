@@ -9,13 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from psycopg import sql
 
 from pg_ingest.table import Column, RelationKind, Table, TableId
 
 Operator = Literal["=", "<", "<=", ">", ">=", "is null", "is not null"]
+
+
+class Condition(Protocol):
+    """Which rows: a part of a WHERE clause."""
+
+    def predicate(self) -> sql.Composable:
+        """It as SQL."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +87,7 @@ def select_rows(
     columns: Sequence[Column],
     *,
     where: str | None = None,
-    bounds: Sequence[Bound] = (),
+    bounds: Sequence[Condition] = (),
     order_by: Sequence[str] = (),
 ) -> SelectQuery:
     """The rows of `table` that pass the row filter and all bounds, in the order of `order_by`'s columns."""
@@ -87,7 +95,7 @@ def select_rows(
     parts: list[sql.Composable] = [sql.SQL("SELECT {} FROM {}").format(names, relation(table))]
     conditions = [bound.predicate() for bound in bounds]
     if where is not None:
-        conditions.append(sql.SQL("(\n{}\n)").format(_verbatim(where)))
+        conditions.append(sql.SQL("(\n{}\n)").format(verbatim(where)))
     if conditions:
         parts.append(sql.SQL("WHERE {}").format(sql.SQL(" AND ").join(conditions)))
     if order_by:
@@ -105,7 +113,7 @@ def select_rows(
 def _where_check(table: Table, where: str) -> sql.Composable:
     """No parentheses around the text here: `a) OR (b` is refused, which the real SELECT would take."""
     return sql.SQL("SELECT CASE WHEN\n{}\nTHEN 1 END FROM {}").format(
-        _verbatim(where), relation(table)
+        verbatim(where), relation(table)
     )
 
 
@@ -116,5 +124,6 @@ class _Verbatim(sql.Composable):
         return str(self._obj).encode()
 
 
-def _verbatim(text: str) -> sql.Composable:
+def verbatim(text: str) -> sql.Composable:
+    """The user's own text as a part of a statement; only after the server has checked it."""
     return _Verbatim(text)

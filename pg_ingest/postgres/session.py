@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +20,21 @@ from psycopg import pq, sql
 
 from pg_ingest.config.log import LogConfig
 from pg_ingest.config.model import Limits, SourceConfig
-from pg_ingest.errors import PassingFault
-from pg_ingest.postgres.connect import open_connection, settings, settings_query, version_note
+from pg_ingest.errors import LoginFailed, PassingFault
+from pg_ingest.postgres.connect import (
+    kept_password,
+    open_connection,
+    renewed,
+    settings,
+    settings_query,
+    version_note,
+)
 from pg_ingest.postgres.copy import CopyFormat, CopyStream
+from pg_ingest.postgres.encryption import Encryption, encryption_of
 from pg_ingest.postgres.faults import Subject, translated
 from pg_ingest.postgres.select import SelectQuery
 from pg_ingest.postgres.snapshot import Snapshot, snapshot_query
+from pg_ingest.postgres.tls import tls_mode
 
 log = logging.getLogger(__name__)
 
@@ -77,17 +86,50 @@ class Server:
         with self._places:
             connection = self._connect(database, purpose)
             try:
-                yield Session(self.source, self.config, database, connection)
+                yield Session(self.source, self.config, database, connection, self)
             finally:
                 connection.close()
+
+    @contextmanager
+    def spare_session(self, database: str, *, purpose: str = "sync") -> Iterator[Session | None]:
+        """A further session if there is a place for it right now, else None; never waits for one.
+
+        For work that goes faster with more sessions but does not need them, so a thread that holds one may
+        ask. A server that takes no more connections counts as no place.
+        """
+        with ExitStack() as stack:
+            connection = None
+            if self._places.acquire(blocking=False):
+                stack.callback(self._places.release)
+                try:
+                    connection = self._open(database, purpose)
+                    stack.callback(connection.close)
+                except PassingFault as fault:
+                    log.info("no further connection: %s", fault.message)
+            yield (
+                Session(self.source, self.config, database, connection, self)
+                if connection is not None
+                else None
+            )
 
     def _connect(self, database: str, purpose: str) -> psycopg.Connection[Any]:
         for delay in self.retry_delays:
             try:
-                return open_connection(self.source, self.config, database, purpose)
+                return self._open(database, purpose)
             except PassingFault as fault:
                 log.info("connection failed, trying again: %s", fault.message)
                 time.sleep(delay * random.uniform(1.0, 1.5))
+        return self._open(database, purpose)
+
+    def _open(self, database: str, purpose: str) -> psycopg.Connection[Any]:
+        """One attempt; a second one when the login was refused and the kept password is an old one."""
+        used = kept_password(self.config)
+        try:
+            return open_connection(self.source, self.config, database, purpose)
+        except LoginFailed:
+            if not renewed(self.config, used):
+                raise
+            log.info("the password was rotated: logging in with the new one")
         return open_connection(self.source, self.config, database, purpose)
 
 
@@ -99,6 +141,7 @@ class Session:
         server_version: as in 180001.
         is_standby: the server is in recovery.
         role: who we are.
+        server: where it came from.
         limits, log: of the source's configuration.
         notes: what the user should know about this server, one line each.
     """
@@ -109,7 +152,9 @@ class Session:
         config: SourceConfig,
         database: str,
         connection: psycopg.Connection[Any],
+        server: Server,
     ) -> None:
+        self.server = server
         self.source = source
         self.database = database
         self.limits: Limits = config.limits
@@ -121,6 +166,12 @@ class Session:
         self._config = config
         self._connection = connection
         self.is_standby = bool(self.rows("SELECT pg_is_in_recovery()")[0][0])
+
+    @property
+    def encryption(self) -> Encryption | None:
+        """What this connection negotiated, and whether the server is known; None for plain text."""
+        pins = self._config.tls.fingerprint if self._config.tls else ()
+        return encryption_of(self._connection.pgconn, tls_mode(self._config), pins)
 
     def rows(
         self,
@@ -141,8 +192,11 @@ class Session:
             return found
 
     @contextmanager
-    def snapshot(self) -> Iterator[Snapshot]:
+    def snapshot(self, exported: str = "") -> Iterator[Snapshot]:
         """A read-only repeatable-read transaction, rolled back at the end.
+
+        `exported`: see just what that snapshot of another session sees, which is still open there
+        (`export_snapshot`).
 
         The settings are bound to the transaction once more: behind a pooler in transaction mode it may run
         on another server connection than the one that was prepared.
@@ -153,11 +207,22 @@ class Session:
             self._connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
             with translated(what, role=self.role):
+                if exported:
+                    name = sql.Literal(exported)
+                    self._connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(name))
                 self._connection.execute(settings_query(pinned, local=True))
             (row,) = self.rows(snapshot_query(self.server_version, self.is_standby))
             yield Snapshot.parse(*row)
         finally:
             self._roll_back()
+
+    def export_snapshot(self) -> str:
+        """The name by which other sessions see what this one's open snapshot sees, while it is open.
+
+        On standbys since version 10.
+        """
+        ((name,),) = self.rows("SELECT pg_catalog.pg_export_snapshot()", what="sharing a snapshot")
+        return str(name)
 
     @contextmanager
     def copy(self, query: SelectQuery) -> Iterator[CopyStream]:

@@ -17,6 +17,8 @@ HEADINGS = {
     "DuckDbDestination": "destination",
     "SourceConfig": "A source",
     "TlsConfig": "TLS",
+    "SshConfig": "SSH",
+    "SshServer": "SSH",
     "LogConfig": "Log-based",
     "Heartbeat": "Log-based",
     "NamingConfig": "Names in the destination",
@@ -25,6 +27,7 @@ HEADINGS = {
     "Limits": "Limits",
     "TableConfig": "Settings of a table",
     "PartitionBy": "partition_by",
+    "SplitHints": "split_hints",
 }
 
 

@@ -211,7 +211,7 @@ REFUSED = [
     (
         orders(zzz="a"),
         "sources.shop.tables.public.orders.zzz: is an unknown key — known here: columns, exclude_columns, key, "
-        "method, partition_by, replication_key, shape, where",
+        "method, partition_by, replication_key, shape, split_hints, split_key, where",
     ),
     (
         shop(shedule={"every": "1h"}),
@@ -307,6 +307,8 @@ def test_defaults(load: Any) -> None:
         "max_rejected": 1000,
         "fetch_rows": 50000,
         "chunk_rows": 1000000,
+        "chunks_per_table": 1000,
+        "load_threads": 2,
     }
     assert (config.naming.schema_, config.naming.table) == ("{source}", "{table}")
     assert config.tls is None

@@ -9,6 +9,7 @@ import pytest
 
 from pg_ingest.demo.cluster import Cluster, embedded_binaries
 from pg_ingest.errors import MethodUnavailable
+from pg_ingest.replicate import replicate
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.methods.conftest import Pair, full, keyed
 from pg_ingest_tests.servers import other_servers
@@ -68,3 +69,20 @@ def test_sequences_views_and_a_rewrite(pair: Pair) -> None:
         "insert into t select generate_series(1, 9); alter table t alter id type bigint"
     )
     assert pair.sync(full("t")).counts.total == 9
+
+
+def test_a_large_table_is_read_by_several(
+    pair: Pair, elsewhere: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ranges of pages need version 14; an older server's table is read by one connection."""
+    pair.database.execute(
+        "create table t (id int primary key, v text);"
+        " insert into t select g, repeat('x', 99) from generate_series(1, 5000) g; analyze t"
+    )
+    caplog.set_level("INFO", "pg_ingest.methods.all_rows")
+    with pair.database.connect() as connection:
+        version = connection.info.server_version
+    server = pair.server(chunk_rows=500)
+    replicate(server, pair.destination, full("t"), "postgres", max_rejected=0)
+    assert pair.stored(full("t")) == pair.source("select * from t")
+    assert bool(caplog.records) == (version >= 140000)

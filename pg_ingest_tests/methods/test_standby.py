@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pg_ingest.demo.cluster import Cluster
+from pg_ingest.replicate import replicate
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.methods.conftest import Pair, full, keyed
 
@@ -113,3 +114,20 @@ def test_a_reload_in_one_transaction_arrives_whole(
     catch_up(database, standby)
     copy.sync(full("t"))
     assert copy.stored(full("t")) == [("2", "b")]
+
+
+def test_a_large_table_from_a_standby(
+    database: Database, standby: Standby, copy: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A standby shares its snapshots too."""
+    database.execute(
+        "create table t (id int primary key, v text);"
+        " insert into t select g, repeat('x', 99) from generate_series(1, 5000) g; analyze t"
+    )
+    catch_up(database, standby)
+    caplog.set_level("INFO", "pg_ingest.methods.all_rows")
+    replicate(
+        copy.server(chunk_rows=500), copy.destination, full("t"), database.name, max_rejected=0
+    )
+    assert caplog.records
+    assert copy.stored(full("t")) == copy.source("select * from t")

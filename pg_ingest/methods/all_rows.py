@@ -1,0 +1,190 @@
+"""All rows of a table at one moment, read by several connections where there are many.
+
+One statement reads a table with one process of the server and one of ours. A large table is therefore cut into
+ranges of pages, and each connection takes the next range as soon as it has finished one. All of them see *one*
+snapshot: the first connection exports its own, the others take it over before their first statement. Under one
+snapshot each row has one place, so the ranges hold each row exactly once, and the result is what one
+statement would have read.
+
+What keeps the places still: a statement locks the table until its transaction ends, and under that lock no
+VACUUM FULL, CLUSTER or TRUNCATE can move a row. Every connection's transaction stays open until all have read
+their last row. What happens to the files before the first statement is seen by comparing them afterwards
+(`rows.of_these_files`).
+
+Such a read cannot be taken up again: another snapshot would be another moment. Where a later catch-up makes up
+for several moments, see `methods/chunks.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from pg_ingest.batch import Batch
+from pg_ingest.config.selection import Replication
+from pg_ingest.decode.copy_csv import read_copy_csv
+from pg_ingest.methods.rows import Rows, of_these_files, rows_at_once
+from pg_ingest.postgres.ranges import PageRange, page_ranges
+from pg_ingest.postgres.select import Condition, SelectQuery, select_rows
+from pg_ingest.postgres.session import Session
+from pg_ingest.postgres.storage import files_of
+from pg_ingest.table import Column, Table
+
+log = logging.getLogger(__name__)
+
+LARGE = 2
+"""A table is large from this many chunks on (`limits.chunk_rows`)."""
+
+_RANGES_PER_CONNECTION = 8
+"""Small enough that all connections end at about the same time, large enough to cost nothing."""
+
+_SELECTIVE = 5
+"""A row filter that leaves less than one row in so many may use an index, which ranges of pages would not."""
+
+_ALOFT = 2
+"""Batches read ahead per connection: about 4 MB of text each."""
+
+
+@contextmanager
+def all_rows(
+    session: Session,
+    replication: Replication,
+    table: Table,
+    columns: Sequence[Column],
+    bounds: Sequence[Condition] = (),
+) -> Iterator[Rows]:
+    """The rows of the table that pass the row filter and all bounds; as `rows_at_once`.
+
+    Raises QueryRefused, PermissionMissing, SourceTableChanged before the first row.
+    """
+    query = select_rows(table, columns, where=replication.where, bounds=bounds)
+    estimate = session.explain(query)
+    threads = min(session.limits.load_threads, session.limits.connections)
+    large = estimate.rows >= LARGE * session.limits.chunk_rows
+    selective = estimate.rows * _SELECTIVE < table.estimated_rows
+    with ExitStack() as stack:
+        ranges: tuple[PageRange, ...] = ()
+        others: list[Session] = []
+        if large and threads > 1 and not bounds and not selective:
+            ranges = page_ranges(session, table, threads * _RANGES_PER_CONNECTION)
+        if len(ranges) > 1:
+            others = _others(session, threads - 1, stack)
+        if not others:
+            rows = stack.enter_context(rows_at_once(session, table, query))
+            yield rows
+            return
+        queries = [
+            select_rows(table, columns, where=replication.where, bounds=[each]) for each in ranges
+        ]
+        log.info(
+            "reading in parallel: table=%s connections=%d ranges=%d",
+            *(table.id, 1 + len(others), len(ranges)),
+        )
+        with _in_parallel(session, others, table, queries) as together:
+            yield together
+
+
+def _others(session: Session, count: int, stack: ExitStack) -> list[Session]:
+    """Up to so many further sessions, which `stack` keeps open."""
+    others = []
+    for _ in range(count):
+        spare = session.server.spare_session(session.database, purpose="sync")
+        other = stack.enter_context(spare)
+        if other is None:
+            break
+        others.append(other)
+    return others
+
+
+@contextmanager
+def _in_parallel(
+    first: Session, others: Sequence[Session], table: Table, queries: Sequence[SelectQuery]
+) -> Iterator[Rows]:
+    files = files_of(first, table)
+    with ExitStack() as stack:
+        snapshot = stack.enter_context(first.snapshot())
+        name = first.export_snapshot()
+        for other in others:
+            stack.enter_context(other.snapshot(exported=name))
+        crew = stack.enter_context(_crew([first, *others], queries))
+        yield Rows(snapshot, of_these_files(first, table, files, crew.batches()), files)
+
+
+@contextmanager
+def _crew(sessions: Sequence[Session], queries: Sequence[SelectQuery]) -> Iterator[_Crew]:
+    crew = _Crew(sessions, queries)
+    try:
+        yield crew
+    finally:
+        crew.stop()
+
+
+class _Crew:
+    """Threads, each with a session of its own, that take query after query; their batches come out here."""
+
+    def __init__(self, sessions: Sequence[Session], queries: Sequence[SelectQuery]) -> None:
+        self._left = deque(queries)
+        self._ready: queue.Queue[Batch | BaseException | None] = queue.Queue(_ALOFT * len(sessions))
+        self._stopped = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._work, args=[session], name="all_rows", daemon=True)
+            for session in sessions
+        ]
+
+    def batches(self) -> Iterator[Batch]:
+        """All batches, in no order; the first error of any thread is raised."""
+        for thread in self._threads:
+            thread.start()
+        working = len(self._threads)
+        while working:
+            ready = self._ready.get()
+            if isinstance(ready, BaseException):
+                raise ready
+            if ready is None:
+                working -= 1
+            else:
+                yield ready
+        self.stop()
+
+    def stop(self) -> None:
+        """Let the threads cancel what they do, and wait until none uses its session any more."""
+        self._stopped.set()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+
+    def _work(self, session: Session) -> None:
+        try:
+            while self._left and not self._stopped.is_set():
+                try:
+                    query = self._left.popleft()
+                except IndexError:
+                    break
+                self._read(session, query)
+            self._hand_over(None)
+        except BaseException as error:
+            self._hand_over(error)
+
+    def _read(self, session: Session, query: SelectQuery) -> None:
+        with session.copy(query) as stream:
+            for batch in read_copy_csv(stream, query.columns):
+                if not self._hand_over(batch):
+                    return
+
+    def _hand_over(self, result: Batch | BaseException | None) -> bool:
+        """Wait for room; False when nobody wants it any more."""
+        while not self._stopped.is_set():
+            try:
+                self._ready.put(result, timeout=_PATIENCE)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+
+_PATIENCE = 0.1
+"""Seconds between two looks whether anybody still wants the rows."""

@@ -1,0 +1,156 @@
+"""A large table is read by several connections, and is still what it was at one moment."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+import pytest
+
+from pg_ingest.batch import LoadReport
+from pg_ingest.config.selection import Replication
+from pg_ingest.errors import SourceUnreachable
+from pg_ingest.methods import all_rows
+from pg_ingest.replicate import Progress, replicate
+from pg_ingest_tests.methods.conftest import Pair, full, keyed
+
+TABLE = full("t")
+SMALL_CHUNKS = {"chunk_rows": 500, "load_threads": 3}
+
+
+def made(pair: Pair, rows: int = 6000) -> None:
+    pair.database.execute(
+        "create table t (id int primary key, v text, w int default 0);"
+        f" insert into t select g, repeat('x', 100), 0 from generate_series(1, {rows}) g; analyze t"
+    )
+
+
+def load(pair: Pair, replication: Replication = TABLE, **options: Any) -> LoadReport:
+    limits = {**SMALL_CHUNKS, **options.pop("limits", {})}
+    return replicate(
+        pair.server(**limits),
+        pair.destination,
+        replication,
+        pair.database.name,
+        max_rejected=0,
+        **options,
+    )
+
+
+def connections(caplog: pytest.LogCaptureFixture) -> list[int]:
+    return [
+        record.args[1]  # type: ignore[index, misc]
+        for record in caplog.records
+        if "reading in parallel" in record.msg
+    ]
+
+
+@pytest.fixture(autouse=True)
+def told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, all_rows.__name__)
+
+
+def test_a_large_table_is_read_by_several(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    made(pair)
+    report = load(pair)
+    assert connections(caplog) == [3]
+    assert report.counts.total == 6000
+    assert pair.stored(full("t")) == pair.source("select * from t")
+    assert load(pair).counts.changed is False
+
+
+def test_the_rows_are_those_of_one_moment(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    """Each update moves all rows to other pages and leaves `w` the same everywhere."""
+    made(pair)
+    stop = threading.Event()
+
+    def write() -> None:
+        with pair.database.connect() as connection:
+            while not stop.is_set():
+                connection.execute("update t set w = w + 1")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(3):
+            assert load(pair).counts.total == 6000
+            assert len(set(pair.stored(full("t"), "w"))) == 1
+            assert len(set(pair.stored(full("t"), "id"))) == 6000
+    finally:
+        stop.set()
+        writer.join()
+    assert connections(caplog) == [3, 3, 3]
+
+
+def test_partitions_are_cut_together(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    pair.database.execute(
+        "create table t (id int, v text) partition by range (id);"
+        " create table t1 partition of t for values from (0) to (1000);"
+        " create table t2 partition of t for values from (1000) to (100000);"
+        " insert into t select g, repeat('x', 90) from generate_series(1, 6000) g; analyze t"
+    )
+    load(pair)
+    assert connections(caplog) == [3]
+    assert pair.stored(full("t")) == pair.source("select * from t")
+
+
+def test_a_place_that_is_taken_is_not_waited_for(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    made(pair)
+    load(pair, limits={"connections": 1})
+    assert connections(caplog) == []
+    load(pair, limits={"connections": 2})
+    assert connections(caplog) == [2]
+    assert pair.stored(full("t")) == pair.source("select * from t")
+
+
+def test_a_filter_that_leaves_few_rows_keeps_its_index(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    made(pair, 12000)
+    load(pair, full("t", where="id < 1500"))
+    assert connections(caplog) == []
+    load(pair, full("t", where="id < 9000"))
+    assert connections(caplog) == [3]
+    assert pair.stored(full("t"), "count(*)") == [(8999,)]
+
+
+def test_the_first_load_of_a_key_based_table(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    made(pair)
+    load(pair, keyed("t", "id", key=("id",)))
+    assert pair.stored(full("t")) == pair.source("select * from t")
+
+
+def test_one_of_them_breaks(pair: Pair) -> None:
+    """Its error comes out, nothing is stored, and no session is left behind."""
+    made(pair, 20000)
+
+    def kill(_: Progress) -> None:
+        pair.database.rows(
+            "select pg_terminate_backend(max(pid), 5000) from pg_stat_activity where"
+            " datname = current_database() and application_name like 'pg_ingest/%/sync'"
+        )
+
+    with pytest.raises(SourceUnreachable):
+        load(pair, progress=kill)
+    assert pair.bookmark(full("t")) is None
+    left = pair.database.rows(
+        "select count(*) from pg_stat_activity"
+        " where datname = current_database() and application_name like 'pg_ingest/%'"
+    )
+    assert left == [(0,)]
+    assert not [t for t in threading.enumerate() if t.name == "all_rows"]
+
+
+def test_stopped_by_the_reader(pair: Pair) -> None:
+    made(pair, 20000)
+
+    def stop(_: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load(pair, progress=stop)
+    assert not [t for t in threading.enumerate() if t.name == "all_rows"]
+    assert load(pair).counts.total == 20000
