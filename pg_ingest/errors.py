@@ -12,6 +12,8 @@ says what to do)::
     └── PersonMustAct           does not heal: Dagster does not retry
         ├── ConfigError             the configuration file is wrong
         ├── LoginFailed             wrong user, password or database, or no entry in pg_hba.conf
+        ├── HostKeyRefused          the SSH server's key is unknown, has changed or is revoked
+        ├── TunnelRefused           the SSH server lets us in but not through to the database
         ├── PermissionMissing       a grant is missing
         ├── SourceTableChanged      a table, column or type is no longer what the configuration needs
         ├── QueryRefused            the server refuses a statement, e.g. a `where` that does not parse
@@ -85,6 +87,14 @@ class ConfigError(PersonMustAct):
 
 class LoginFailed(PersonMustAct):
     """Wrong user, password or database, or no matching line in pg_hba.conf."""
+
+
+class HostKeyRefused(PersonMustAct):
+    """The SSH server's key is unknown, has changed or is revoked: it may be somebody else's server."""
+
+
+class TunnelRefused(PersonMustAct):
+    """The SSH server lets us in but forbids the connection to the database."""
 
 
 class PermissionMissing(PersonMustAct):
