@@ -27,9 +27,11 @@ FLOORS: dict[str, int] = {
     "retain_log": 4,
     "rediscover": 4,
     "doctor": 4,
+    "setup": 4,
     "methods": 3,
     "changelog": 3,
     "postgres": 2,
+    "tunnel": 2,
     "destinations": 2,
     "decode": 1,
     "config": 0,
@@ -38,6 +40,7 @@ FLOORS: dict[str, int] = {
     "bookmark": 0,
     "lsn": 0,
     "batch": 0,
+    "aws": 0,
     "errors": 0,
     "pg_ingest": 0,
 }
@@ -115,7 +118,13 @@ def parents(module: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("library", "rooms"),
-    [("dagster", ORCHESTRATOR), ("psycopg", DRIVER), ("duckdb", ("destinations", "demo"))],
+    [
+        ("dagster", ORCHESTRATOR),
+        ("psycopg", DRIVER),
+        ("asyncssh", ("tunnel",)),
+        ("duckdb", ("destinations", "demo")),
+        ("boto3", ("aws",)),
+    ],
 )
 def test_library_stays_in_its_rooms(library: str, rooms: tuple[str, ...]) -> None:
     importers = {

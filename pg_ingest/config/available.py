@@ -23,15 +23,8 @@ AVAILABLE_HEARTBEATS: frozenset[HeartbeatMode] = frozenset({HeartbeatMode.MESSAG
 AVAILABLE_DESTINATIONS = ("duckdb",)
 LATER_DESTINATIONS = ("delta", "postgres")
 
-AVAILABLE_SECRETS = ("{env: NAME}", "{file: path}", "a literal")
-LATER_SECRETS = ("aws_secret", "rds_iam")
-
 # Keys by the path of their parent, with `*` for the name of a source or table, and what to use instead.
 LATER_KEYS: dict[tuple[str, ...], dict[str, str]] = {
-    ("sources", "*"): {"ssh": "a direct connection (host, port), or a tunnel opened outside"},
-    ("sources", "*", "tls"): {
-        "fingerprint": "mode verify-ca or verify-full with root_cert",
-    },
     ("sources", "*", "tables", "*"): {"hash_columns": "exclude_columns, or columns"},
 }
 

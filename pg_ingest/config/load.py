@@ -15,6 +15,7 @@ from pg_ingest.config.model import IngestConfig
 from pg_ingest.config.problem import Path, Problem, raise_problems
 from pg_ingest.config.rules import find_problems
 from pg_ingest.config.second_look import untold, without_wrong_keys
+from pg_ingest.config.secret import secrets_of
 from pg_ingest.config.translate import problems_of
 from pg_ingest.config.yaml_text import NotYaml, read_yaml
 from pg_ingest.errors import ConfigError
@@ -172,7 +173,7 @@ def _take_out_empty(data: dict[str, Any]) -> list[Problem]:
 
 def _warnings(config: IngestConfig) -> tuple[str, ...]:
     return tuple(
-        f"sources.{name}.password stands in the file as text; write {{env: NAME}} or {{file: path}}"
-        for name, source in config.sources.items()
-        if source.password is not None and source.password.is_literal
+        f"{'.'.join(map(str, path))} stands in the file as text; write {{env: NAME}} or {{file: path}}"
+        for path, secret in secrets_of(config)
+        if secret.is_literal
     )

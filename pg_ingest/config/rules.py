@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 from pg_ingest.config import available
 from pg_ingest.config.method import Method
-from pg_ingest.config.model import IngestConfig, SourceConfig, TlsMode, is_pattern
+from pg_ingest.config.model import IngestConfig, SourceConfig, is_pattern
 from pg_ingest.config.naming import DATABASE
 from pg_ingest.config.problem import Path, Problem
+from pg_ingest.config.ssh import ssh_problems
 from pg_ingest.config.table_rules import (
     keys_of,
     method_available,
@@ -20,6 +21,7 @@ from pg_ingest.config.table_rules import (
     settings_problems,
 )
 from pg_ingest.config.targets import Target, collisions, targets_of
+from pg_ingest.config.tls_rules import tls_problems
 from pg_ingest.table import TableId
 
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -31,7 +33,9 @@ def find_problems(config: IngestConfig) -> list[Problem]:
     problems = [*_sources(config)]
     for name, source in config.sources.items():
         path: Path = ("sources", name)
-        problems += [*_source(source, path), *_log(source, path), *_tls(source, path)]
+        problems += [*_source(source, path), *_log(source, path), *tls_problems(source, path)]
+        if source.ssh is not None:
+            problems += ssh_problems(source.ssh, (*path, "ssh"))
         for key, table in source.tables.items():
             place = (*path, "tables", key)
             problems += [
@@ -140,27 +144,6 @@ def _log(source: SourceConfig, path: Path) -> Iterator[Problem]:
         )
         what = available.not_yet(f"a heartbeat of mode {beat.mode}")
         yield Problem((*path, "log", "heartbeat", "mode"), what, remedy)
-
-
-def _tls(source: SourceConfig, path: Path) -> Iterator[Problem]:
-    tls = source.tls
-    if tls is None:
-        return
-    if (tls.client_cert is None) != (tls.client_key is None):
-        yield Problem(
-            (*path, "tls"),
-            "has only one of client_cert and client_key",
-            "give both, or none",
-            about=keys_of((*path, "tls"), "client_cert", "client_key"),
-        )
-    given = [key for key in ("root_cert", "client_cert", "client_key") if getattr(tls, key)]
-    if tls.mode is TlsMode.DISABLE and given:
-        yield Problem(
-            (*path, "tls", "mode"),
-            f"is disable, which makes no use of {', '.join(given)}",
-            "write verify-full, or remove the certificates",
-            about=keys_of((*path, "tls"), *given),
-        )
 
 
 def _whole_source_methods() -> str:

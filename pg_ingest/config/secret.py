@@ -2,45 +2,50 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, assert_never
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
-from pg_ingest.config.available import AVAILABLE_SECRETS, LATER_SECRETS, available, not_yet
+from pg_ingest.aws import AwsSecret
 from pg_ingest.config.paths import resolved
+from pg_ingest.config.problem import Path as Keys
 from pg_ingest.config.problem import did_you_mean, refuse
-from pg_ingest.errors import ConfigError
+from pg_ingest.config.redaction import MASK, remember
+from pg_ingest.config.secret_places import Env, File, Literal, Place
 
-MASK = "**********"
-_KINDS = ("env", "file")
+_KINDS = ("env", "file", "aws_secret")
+_AWS_OPTIONS = ("key", "region", "endpoint_url")
+_WRITE = "write {env: NAME}, {file: path} or {aws_secret: name, key: …}"
 
 
 class Secret:
-    """Built from `{env: NAME}`, `{file: path}` or a literal text; read when `reveal` is called.
+    """Built from `{env: NAME}`, `{file: path}`, `{aws_secret: name}` or a literal text; read by `reveal`.
 
     Neither `repr`, `str`, `format`, JSON nor pydantic's dumps contain the secret. Equal when kept in
     the same place (or, for literals, when the same).
     """
 
-    __slots__ = ("_kind", "_text")
-    _kind: str
-    _text: str
+    __slots__ = ("_place",)
+    _place: Place
 
     def __init__(
-        self, literal: str | None = None, *, env: str | None = None, file: str | Path | None = None
+        self,
+        literal: str | None = None,
+        *,
+        env: str | None = None,
+        file: str | Path | None = None,
+        aws: AwsSecret | None = None,
     ) -> None:
-        given = [
-            (kind, str(text))
-            for kind, text in (("literal", literal), ("env", env), ("file", file))
-            if text is not None
-        ]
+        given: list[Place] = [] if aws is None else [aws]
+        given += [] if literal is None else [Literal(literal)]
+        given += [] if env is None else [Env(env)]
+        given += [] if file is None else [File(str(file))]
         if len(given) != 1:
-            raise ValueError("exactly one of literal, env, file")
-        object.__setattr__(self, "_kind", given[0][0])
-        object.__setattr__(self, "_text", given[0][1])
+            raise ValueError("exactly one of literal, env, file, aws")
+        object.__setattr__(self, "_place", given[0])
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError("a secret does not change")
@@ -48,77 +53,69 @@ class Secret:
     @property
     def is_literal(self) -> bool:
         """True when the secret itself stands in the configuration."""
-        return self._kind == "literal"
+        return isinstance(self._place, Literal)
 
     @property
     def place(self) -> str:
         """Where it is kept, for people: never the secret."""
-        names = {"env": f"environment variable {self._text}", "file": f"file {self._text}"}
-        return names.get(self._kind, "the configuration file")
+        return str(self._place)
 
-    def reveal(self) -> str:
-        """The secret. Raise ConfigError when the variable or file is missing or empty."""
-        if self._kind == "literal":
-            return self._text
-        return self._from_env() if self._kind == "env" else self._from_file()
+    @property
+    def is_kept(self) -> bool:
+        """Whether `reveal` may give what was read earlier: `fresh` then reads it again."""
+        return isinstance(self._place, AwsSecret)
 
-    def _from_env(self) -> str:
-        value = os.environ.get(self._text, "")
-        if not value:
-            raise ConfigError(
-                f"the environment variable {self._text} is not set or empty",
-                detail="the configuration takes a password from it",
-                hint=f"export {self._text}=… before starting, or put it into the .env file",
-            )
-        return value
+    def reveal(self, *, fresh: bool = False) -> str:
+        """The secret; `fresh`: not as it was read earlier (see `is_kept`).
 
-    def _from_file(self) -> str:
-        try:
-            value = Path(self._text).read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise ConfigError(
-                f"the password file {self._text} cannot be read",
-                detail=str(reason),
-                hint="create it, readable by this user, with the password as its only line",
-            ) from None
-        if not value:
-            raise ConfigError(
-                f"the password file {self._text} is empty",
-                hint="write the password into it as its only line",
-            )
-        return value
+        Raise ConfigError when the variable, file or secret is missing or empty, and what
+        `AwsSecret.read` raises.
+        """
+        return remember(self._place.read(fresh=fresh))
 
     def __repr__(self) -> str:
-        return f"Secret({MASK!r})" if self.is_literal else f"Secret({self._kind}={self._text!r})"
+        if isinstance(self._place, Literal):
+            return f"Secret({MASK!r})"
+        return f"Secret({', '.join(f'{k}={v!r}' for k, v in self._where().items())})"
 
     def __str__(self) -> str:
         return MASK
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Secret):
-            return NotImplemented
-        return (self._kind, self._text) == (other._kind, other._text)
+        return self._place == other._place if isinstance(other, Secret) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash((self._kind, self._text))
+        return hash(self._place)
 
-    def __getstate__(self) -> tuple[str, str]:
-        return self._kind, self._text
+    def __getstate__(self) -> Place:
+        return self._place
 
-    def __setstate__(self, state: tuple[str, str]) -> None:
-        object.__setattr__(self, "_kind", state[0])
-        object.__setattr__(self, "_text", state[1])
+    def __setstate__(self, state: Place) -> None:
+        object.__setattr__(self, "_place", state)
 
-    def _public(self) -> str | dict[str, str]:
-        return MASK if self.is_literal else {self._kind: self._text}
+    def _where(self) -> dict[str, str]:
+        match self._place:
+            case Literal():
+                return {}
+            case Env(name):
+                return {"env": name}
+            case File(path):
+                return {"file": path}
+            case AwsSecret() as kept:
+                options = {key: getattr(kept, key) for key in _AWS_OPTIONS}
+                return {"aws_secret": kept.name} | {k: v for k, v in options.items() if v}
+        assert_never(self._place)
+
+    def public(self) -> str | dict[str, str]:
+        """As the file may say it: the place, or asterisks for a literal."""
+        return MASK if self.is_literal else self._where()
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_info_plain_validator_function(
-            _parse,
+            parsed,
             serialization=core_schema.plain_serializer_function_ser_schema(
-                cls._public, when_used="json"
+                cls.public, when_used="json"
             ),
         )
 
@@ -126,49 +123,92 @@ class Secret:
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        def place(kind: str, what: str) -> dict[str, Any]:
-            return {
-                "type": "object",
-                "properties": {kind: {"type": "string", "minLength": 1, "description": what}},
-                "required": [kind],
-                "additionalProperties": False,
-            }
-
+        aws = _shape("aws_secret", "Name or ARN in AWS Secrets Manager.")
+        aws["properties"] |= {
+            "key": _text("Member of the secret's JSON object."),
+            "region": _text("AWS region; without it that of the ARN or of the environment."),
+            "endpoint_url": _text("Another address of the service, such as a VPC endpoint."),
+        }
         return {
             "anyOf": [
-                place("env", "Name of an environment variable."),
-                place("file", "Path of a file that holds only the secret."),
-                {
-                    "type": "string",
-                    "minLength": 1,
-                    "description": "The secret itself: warned about.",
-                },
+                _shape("env", "Name of an environment variable."),
+                _shape("file", "Path of a file that holds only the secret."),
+                aws,
+                _text("The secret itself: warned about."),
             ]
         }
 
 
-def _parse(value: Any, info: ValidationInfo) -> Secret:
+def _text(what: str) -> dict[str, Any]:
+    return {"type": "string", "minLength": 1, "description": what}
+
+
+def _shape(kind: str, what: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {kind: _text(what)},
+        "required": [kind],
+        "additionalProperties": False,
+    }
+
+
+def parsed(value: Any, info: ValidationInfo) -> Secret:
+    """The secret that a value of the file names; raise what `refuse` makes for anything else."""
     if isinstance(value, Secret):
         return value
     if isinstance(value, str) and value:
         return Secret(value)
     if isinstance(value, dict):
-        return _parse_place(value, info)
+        return _parsed_place(value, info)
     raise refuse(
         "is neither a text nor a place to find one",
-        "write {env: NAME} or {file: path}; quote a password that looks like a number",
+        f"{_WRITE}; quote a password that looks like a number",
     )
 
 
-def _parse_place(value: dict[Any, Any], info: ValidationInfo) -> Secret:
-    for kind in LATER_SECRETS:
-        if kind in value:
-            raise refuse(not_yet(f"{{{kind}: …}}"), available(AVAILABLE_SECRETS))
+def _parsed_place(value: dict[Any, Any], info: ValidationInfo) -> Secret:
+    if "aws_secret" in value:
+        return Secret(aws=_parsed_aws(value))
     if len(value) != 1:
-        raise refuse("names no single place", "write exactly one of {env: NAME} and {file: path}")
+        raise refuse("names no single place", _WRITE)
     [(kind, text)] = value.items()
     if kind not in _KINDS:
         raise refuse("names an unknown place", did_you_mean(str(kind), _KINDS))
     if not isinstance(text, str) or not text:
-        raise refuse(f"has no name after {kind}:", "write {env: NAME} or {file: path}")
+        raise refuse(f"has no name after {kind}:", _WRITE)
     return Secret(env=text) if kind == "env" else Secret(file=resolved(text, info))
+
+
+def _parsed_aws(value: dict[Any, Any]) -> AwsSecret:
+    known = ("aws_secret", *_AWS_OPTIONS)
+    check_members(value, known)
+    name, *options = (str(value.get(key, "")) for key in known)
+    return AwsSecret(name, *options)
+
+
+def check_members(value: dict[Any, Any], known: tuple[str, ...]) -> None:
+    """Refuse keys that are not known, and values that are no text."""
+    for key, text in value.items():
+        if key not in known:
+            raise refuse("has an unknown key", did_you_mean(str(key), known))
+        if not isinstance(text, str) or not text:
+            raise refuse(f"has no text after {key}:", f"write a text: {{{key}: …}}")
+
+
+def secrets_of(model: BaseModel, path: Keys = ()) -> Iterator[tuple[Keys, Secret]]:
+    """Every secret of a configuration, wherever in it, with the keys that lead to it."""
+    for name, field in type(model).model_fields.items():
+        yield from _secrets_in(getattr(model, name), (*path, field.alias or name))
+
+
+def _secrets_in(value: Any, path: Keys) -> Iterator[tuple[Keys, Secret]]:
+    if isinstance(value, Secret):
+        yield path, value
+    elif isinstance(value, BaseModel):
+        yield from secrets_of(value, path)
+    elif isinstance(value, dict):
+        for key, below in value.items():
+            yield from _secrets_in(below, (*path, key))
+    elif isinstance(value, tuple | list):
+        for at, below in enumerate(value):
+            yield from _secrets_in(below, (*path, at))

@@ -16,6 +16,7 @@ from pg_ingest.config.model import CronSchedule, EverySchedule, IngestConfig
 from pg_ingest.config.problem import Path, Problem, did_you_mean
 
 _LONGEST_VALUE = 80
+_SECRET_KEYS = {"password", "passphrase", "client_key_password"}
 
 _KINDS: dict[str, tuple[str, str]] = {
     "int_type": ("is not a whole number", "write a number without quotes"),
@@ -70,7 +71,7 @@ def _problem(details: ErrorDetails) -> Problem:
 
 def shown(path: Path, value: Any) -> str:
     """The value for people; never a password's, nor one that looks as if it held one."""
-    if "password" in path[2:3] or not isinstance(value, str | int | float | bool):
+    if _SECRET_KEYS & set(path[2:]) or not isinstance(value, str | int | float | bool):
         return ""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if "@" in text or "password" in text.lower():

@@ -7,13 +7,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pg_ingest.config.model import IngestConfig, SourceConfig
+from pg_ingest.config.redaction import redacted
 
 if TYPE_CHECKING:
     from pg_ingest.destinations.destination import Destination
     from pg_ingest.postgres.session import Server
-
-_SHORTEST_SECRET = 6
-"""Shorter secrets, and those equal to a public name, are ordinary words: masking them says nothing."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +51,7 @@ class Route:
         return open_destination(self.config.destination)
 
     def redact(self, text: str) -> str:
-        """`text` without this source's password, wherever it came from."""
-        password = self.settings.password
-        if password is None:
-            return text
-        try:
-            secret = password.reveal()
-        except Exception:
-            return text
-        public = {self.source, self.settings.user, self.settings.host, *self.settings.databases}
-        if len(secret) < _SHORTEST_SECRET or secret in public:
-            return text
-        return text.replace(secret, "********")
+        """`text` without any secret that this process knows, wherever it came from."""
+        settings = self.settings
+        public = {self.source, settings.user, settings.host, *settings.databases}
+        return redacted(text, public)

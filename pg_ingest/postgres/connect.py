@@ -1,7 +1,7 @@
 """The one way a connection is made, and the settings every session of ours has.
 
-Parameters go to libpq by keyword, so no text that holds the password is ever built. Settings follow in
-one query after the login rather than as the startup packet's `options`, which connection poolers refuse.
+Secrets are read here, for each connection anew, and go nowhere but to libpq. Settings follow in one query
+after the login rather than as the startup packet's `options`, which connection poolers refuse.
 """
 
 from __future__ import annotations
@@ -12,9 +12,15 @@ import psycopg
 from psycopg import sql
 
 from pg_ingest.config.model import SourceConfig
+from pg_ingest.config.password import RdsIam
+from pg_ingest.config.secret import Secret
 from pg_ingest.errors import MethodUnavailable
+from pg_ingest.postgres.address import address
+from pg_ingest.postgres.certificate_faults import certificate_fault
 from pg_ingest.postgres.connection_faults import connection_fault
 from pg_ingest.postgres.faults import translated
+from pg_ingest.postgres.pinned import connect_pinned
+from pg_ingest.postgres.tls import tls_parameters
 
 OLDEST_VERSION = 90400
 """Replica identity, COPY's settings and WITH ORDINALITY are all there from here on."""
@@ -37,12 +43,19 @@ def open_connection(
     chosen = parameters(source, config, database, purpose)
     if replication:
         chosen["replication"] = "database"
-    try:
-        connection = psycopg.connect(**chosen)
-    except psycopg.Error as error:
-        raise connection_fault(
-            error, host=config.host, port=config.port, user=config.user, database=database
-        ) from None
+    with address(config) as reached:
+        chosen |= reached
+        try:
+            connection = _connected(config, chosen)
+        except psycopg.Error as error:
+            raise connection_fault(
+                error,
+                host=config.host,
+                port=config.port,
+                user=config.user,
+                database=database,
+                look=lambda: certificate_fault(config, chosen),
+            ) from None
     try:
         refuse_old(connection.info.server_version, config.host)
         with translated(f"preparing a session in database {database}", role=config.user):
@@ -53,11 +66,36 @@ def open_connection(
     return connection
 
 
+def kept_password(config: SourceConfig) -> str | None:
+    """The password if it is one that was read earlier, and may be an old one by now."""
+    password = config.password
+    return password.reveal() if isinstance(password, Secret) and password.is_kept else None
+
+
+def renewed(config: SourceConfig, used: str | None) -> bool:
+    """Whether the password has become another than the `used` one, which was refused.
+
+    Rotation has changed it where it comes from, then.
+    """
+    secret = config.password
+    return used is not None and isinstance(secret, Secret) and secret.reveal(fresh=True) != used
+
+
+def _connected(config: SourceConfig, chosen: dict[str, Any]) -> psycopg.Connection[Any]:
+    if config.tls is not None and config.tls.fingerprint:
+        connection = connect_pinned(
+            config.tls.fingerprint, config.limits.connect_timeout, dict(chosen)
+        )
+    else:
+        connection = psycopg.connect(**chosen)
+    connection.autocommit = True
+    connection.prepare_threshold = None  # poolers in transaction mode lose prepared statements
+    return connection
+
+
 def parameters(source: str, config: SourceConfig, database: str, purpose: str) -> dict[str, Any]:
-    """Keyword arguments for `psycopg.connect`."""
+    """libpq's parameters but for the address; raises what reading the secrets raises."""
     chosen: dict[str, Any] = {
-        "host": config.host,
-        "port": config.port,
         "user": config.user,
         "dbname": database,
         "application_name": f"pg_ingest/{source}/{purpose}"[:63],  # NAMEDATALEN - 1
@@ -67,30 +105,14 @@ def parameters(source: str, config: SourceConfig, database: str, purpose: str) -
         "keepalives_idle": 30,
         "keepalives_interval": 10,
         "keepalives_count": 3,
-        "autocommit": True,
-        "prepare_threshold": None,  # poolers in transaction mode lose prepared statements
-        **_tls(config),
+        **tls_parameters(config),
     }
-    if config.password is not None:
-        chosen["password"] = config.password.reveal()
+    match config.password:
+        case Secret() as secret:
+            chosen["password"] = secret.reveal()
+        case RdsIam() as iam:
+            chosen["password"] = iam.token(config.host, config.port, config.user)
     return chosen
-
-
-def _tls(config: SourceConfig) -> dict[str, Any]:
-    if config.tls is None:
-        return {"sslmode": "prefer" if is_local(config.host) else "require"}
-    given = {
-        "sslmode": config.tls.mode,
-        "sslrootcert": config.tls.root_cert,
-        "sslcert": config.tls.client_cert,
-        "sslkey": config.tls.client_key,
-    }
-    return {name: str(value) for name, value in given.items() if value is not None}
-
-
-def is_local(host: str) -> bool:
-    """Whether the way to `host` never leaves this machine (loopback or a socket's folder)."""
-    return host in ("", "localhost", "::1") or host.startswith(("/", "@", "127."))
 
 
 def settings(config: SourceConfig, server_version: int) -> dict[str, str]:

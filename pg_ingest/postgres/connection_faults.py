@@ -8,6 +8,7 @@ is taken to have refused it, and the rest is a passing fault with libpq's words 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import psycopg
@@ -35,6 +36,8 @@ class _Meaning:
     hint: str
 
 
+_UNTRUSTED = r"certificate verify failed"
+
 _MEANINGS = (
     _Meaning(
         r"no pg_hba\.conf entry|pg_hba\.conf rejects",
@@ -48,6 +51,18 @@ _MEANINGS = (
         LoginFailed,
         "the server on {host} wants a password of user {user}, and none is configured",
         "set `password` of this source, e.g. {{env: NAME}}",
+    ),
+    _Meaning(
+        r"certificate authentication failed",
+        LoginFailed,
+        "our client certificate is not made out to user {user}",
+        "its common name must be the role's (or mapped to it in the server's pg_ident.conf)",
+    ),
+    _Meaning(
+        r"PAM authentication failed",
+        LoginFailed,
+        "login refused for user {user} on {host}",
+        "with `rds_iam`: GRANT rds_iam TO {role}; and allow rds-db:connect for it; else check the password",
     ),
     _Meaning(
         r"authentication failed|role \".*\" does not exist|is not permitted to log in",
@@ -99,6 +114,87 @@ _MEANINGS = (
         "switch `ssl` on at the server; only inside a network you trust: `tls: {{mode: disable}}`",
     ),
     _Meaning(
+        r"certificate for .* does not match host name",
+        LoginFailed,
+        "the certificate of the server is not made out to {host}",
+        "let `host` be one of the names in the certificate (an alias or address is not enough for mode"
+        " verify-full)",
+    ),
+    _Meaning(
+        r"root certificate file .* does not exist|could not read root certificate file",
+        LoginFailed,
+        "there are no root certificates to verify {host} with",
+        "set `tls.root_cert` of this source: a PEM file, or `system` for those of this machine",
+    ),
+    _Meaning(
+        r"alert certificate revoked",
+        LoginFailed,
+        "the server on {host} says that our client certificate was revoked",
+        "ask for a new one: `tls.client_cert` and `tls.client_key` of this source",
+    ),
+    _Meaning(
+        r"alert certificate expired",
+        LoginFailed,
+        "the server on {host} says that our client certificate has expired",
+        "ask for a new one: `tls.client_cert` and `tls.client_key` of this source",
+    ),
+    _Meaning(
+        r"alert (unknown ca|bad certificate|unsupported certificate|certificate unknown)",
+        LoginFailed,
+        "the server on {host} does not know who signed our client certificate",
+        "`tls.client_cert` must be signed by an authority in the server's `ssl_ca_file`",
+    ),
+    _Meaning(
+        r"requires a valid client certificate",
+        LoginFailed,
+        "the server on {host} wants a client certificate of user {user}",
+        "set `tls.client_cert` and `tls.client_key` of this source",
+    ),
+    _Meaning(
+        r"private key file .* has group or world access",
+        LoginFailed,
+        "the private key of our client certificate can be read by others",
+        "chmod 600 the file at `tls.client_key`, and let it belong to the user that runs this",
+    ),
+    _Meaning(
+        r"private key file .*key values mismatch",
+        LoginFailed,
+        "the private key is not that of the client certificate",
+        "check `tls.client_cert` and `tls.client_key` of this source",
+    ),
+    _Meaning(
+        r"private key file .*(bad decrypt|bad password)",
+        LoginFailed,
+        "the private key of our client certificate is encrypted, and its password is missing or wrong",
+        "check `tls.client_key_password` of this source",
+    ),
+    _Meaning(
+        r"could not load private key file",
+        LoginFailed,
+        "the private key of our client certificate cannot be read",
+        "`tls.client_key` may be PEM, or DER without a password; an encrypted DER key becomes one by"
+        " `openssl pkcs8 -inform der -in key.der -out key.pem`",
+    ),
+    _Meaning(
+        r"not private key file",
+        LoginFailed,
+        "the private key of our client certificate is not there",
+        "check `tls.client_key` of this source",
+    ),
+    _Meaning(
+        r"protocol version|unsupported protocol|no protocols available",
+        LoginFailed,
+        "the server on {host} speaks no version of TLS that we accept",
+        "let the server speak TLS 1.2 or newer; `tls.min_version` lowers what is accepted, as far as this"
+        " machine's OpenSSL allows",
+    ),
+    _Meaning(
+        _UNTRUSTED,
+        LoginFailed,
+        "the certificate of {host} is not accepted",
+        "check `tls` of this source: root_cert must have signed the server's certificate",
+    ),
+    _Meaning(
         r"certificate|private key|SSL error|tlsv1|sslv3|sslmode",
         LoginFailed,
         "the TLS connection to {host} is refused",
@@ -140,12 +236,23 @@ _MEANINGS = (
 
 
 def connection_fault(
-    error: psycopg.Error, *, host: str, port: int, user: str, database: str
+    error: psycopg.Error,
+    *,
+    host: str,
+    port: int,
+    user: str,
+    database: str,
+    look: Callable[[], PgIngestError | None] = lambda: None,
 ) -> PgIngestError:
-    """The error that a failed attempt to connect stands for."""
+    """The error that a failed attempt to connect stands for.
+
+    `look` says more about a certificate that was not accepted, if it can.
+    """
     said = one_line(str(error))
     names = {"host": host, "port": port, "user": user, "database": database}
     names |= {"role": quoted(user), "db": quoted(database)}
+    if re.search(_UNTRUSTED, said) and (seen := look()) is not None:
+        return seen
     for meaning in _MEANINGS:
         if re.search(meaning.pattern, said, re.IGNORECASE):
             message, hint = meaning.message.format(**names), meaning.hint.format(**names)

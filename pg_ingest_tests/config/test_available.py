@@ -71,28 +71,6 @@ def test_one_line_makes_a_method_available(load: Any, monkeypatch: pytest.Monkey
     assert settings.method is Method.LOG_BASED
 
 
-@pytest.mark.parametrize("kind", ["aws_secret", "rds_iam"])
-def test_secrets(refusal: Any, kind: str) -> None:
-    assert refused(refusal, shop(password={kind: "x", "key": "password"})) == (
-        f"sources.shop.password: {{{kind}: …}} is not available yet in 0.1 — available: {{env: NAME}}, "
-        "{file: path}, a literal"
-    )
-
-
-def test_tunnels(refusal: Any) -> None:
-    assert refused(refusal, shop(ssh={"host": "bastion", "private_key": "k"})) == (
-        "sources.shop.ssh: ssh is not available yet in 0.1 — available: a direct connection (host, port), "
-        "or a tunnel opened outside"
-    )
-
-
-def test_fingerprints(refusal: Any) -> None:
-    assert refused(refusal, shop(tls={"mode": "require", "fingerprint": "ab:cd"})) == (
-        "sources.shop.tls.fingerprint: fingerprint is not available yet in 0.1 — available: mode verify-ca "
-        "or verify-full with root_cert"
-    )
-
-
 def test_hashed_columns(refusal: Any) -> None:
     assert refused(refusal, whole(sources={"shop": table(hash_columns=["email"])})) == (
         "sources.shop.tables.public.orders.hash_columns: hash_columns is not available yet in 0.1 — "

@@ -142,6 +142,30 @@ REFUSED = [
         "the certificates",
     ),
     (
+        shop(tls={"mode": "require", "client_key_password": {"env": "K"}}),
+        "sources.shop.tls.client_key_password: is the password of no key — give client_key, or remove it",
+    ),
+    (
+        shop(tls={"mode": "prefer", "fingerprint": "ab" * 32}),
+        "sources.shop.tls.mode: is prefer, which may go on without TLS, where there is no certificate to pin "
+        "— write require: the fingerprint says whom to trust",
+    ),
+    (
+        shop(tls={"mode": "require", "root_cert": "system"}),
+        "sources.shop.tls.root_cert: is system, which says nothing with mode require: those authorities sign "
+        "for anybody — write `mode: verify-full`",
+    ),
+    (
+        shop(tls={"mode": "prefer"}, password={"rds_iam": {"region": "eu-west-1"}}),
+        "sources.shop.tls.mode: is prefer, but a token of RDS is sent as it is, and taken over TLS only — "
+        "write `mode: verify-full` with the root certificates of RDS",
+    ),
+    (
+        shop(tls={"mode": "require", "fingerprint": ["ab" * 32, "xyz"]}),
+        "sources.shop.tls.fingerprint: is no SHA-256 fingerprint — write 64 hexadecimal digits, with or "
+        "without colons, as `openssl x509 -noout -fingerprint -sha256 -in server.crt` prints them",
+    ),
+    (
         two("{source}", "public.orders", "old.orders"),
         "sources.shop.tables.old.orders: old.orders would be stored under the same name as public.orders "
         '(shop.orders) — write `naming: {schema: "{source}_{schema}"}` below sources.shop',

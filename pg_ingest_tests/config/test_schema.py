@@ -85,5 +85,4 @@ def test_faults_are_seen() -> None:
 def test_it_offers_only_what_is_available() -> None:
     definitions = json_schema()["$defs"]
     assert definitions["Method"]["enum"] == offered(Method)
-    assert "fingerprint" not in definitions["TlsConfig"]["properties"]
     assert '"null"' not in schema_text().replace('"type": "null"', "", 1)

@@ -9,11 +9,15 @@ from typing import Any
 
 import pytest
 
-from pg_ingest.config.secret import Secret
+from pg_ingest.aws import AwsSecret
+from pg_ingest.config.password import RdsIam
+from pg_ingest.config.redaction import MASK, redacted
+from pg_ingest.config.secret import Secret, secrets_of
 from pg_ingest.errors import ConfigError
 from pg_ingest_tests.config.conftest import source, whole
 
 PASSWORD = "hunter2-ζ"
+WRITE = "write {env: NAME}, {file: path} or {aws_secret: name, key: …}"
 
 
 def shop(password: Any) -> dict[str, Any]:
@@ -116,26 +120,68 @@ def test_no_error_quotes_it(write: Any, content: Any) -> None:
     [
         (
             5,
-            "is neither a text nor a place to find one — write {env: NAME} or {file: path}; quote a password "
-            "that looks like a number",
+            f"is neither a text nor a place to find one — {WRITE}; quote a password that looks like a number",
         ),
         (
             "",
-            "is neither a text nor a place to find one — write {env: NAME} or {file: path}; quote a password "
-            "that looks like a number",
+            f"is neither a text nor a place to find one — {WRITE}; quote a password that looks like a number",
         ),
         ({"evn": "X"}, "names an unknown place — did you mean env?"),
-        ({"env": ""}, "has no name after env: — write {env: NAME} or {file: path}"),
-        ({"env": 5}, "has no name after env: — write {env: NAME} or {file: path}"),
+        ({"env": ""}, f"has no name after env: — {WRITE}"),
+        ({"env": 5}, f"has no name after env: — {WRITE}"),
         (
             {"env": "A", "file": "b"},
-            "names no single place — write exactly one of {env: NAME} and {file: path}",
+            f"names no single place — {WRITE}",
         ),
+        (
+            {"aws_secret": "n", "kye": "k"},
+            "has an unknown key — did you mean key?",
+        ),
+        ({"aws_secret": ""}, "has no text after aws_secret: — write a text: {aws_secret: …}"),
+        ({"aws_secret": "n", "key": 5}, "has no text after key: — write a text: {key: …}"),
+        ({"rds_iam": "eu-west-1"}, "names no single place — write {rds_iam: {region: …}}"),
+        ({"rds_iam": {"rgion": "x"}}, "has an unknown key — did you mean region?"),
+        ({"rds_iam": {}, "env": "A"}, "names no single place — write {rds_iam: {region: …}}"),
     ],
 )
 def test_refused(refusal: Any, password: Any, message: str) -> None:
     [told] = refusal(shop(password))
     assert told.endswith(f" sources.shop.password: {message}")
+
+
+def test_places_at_amazon(load: Any) -> None:
+    given = {"aws_secret": "shop/db", "key": "password", "region": "eu-west-1"}
+    settings = load(shop(given)).config.sources["shop"]
+    assert settings.password == Secret(aws=AwsSecret("shop/db", "password", "eu-west-1"))
+    assert settings.password.place == "secret shop/db of AWS, key password"
+    assert settings.model_dump(mode="json")["password"] == given
+    token = load(shop({"rds_iam": {"region": "eu-west-1"}})).config.sources["shop"]
+    assert token.password == RdsIam("eu-west-1")
+    assert token.model_dump(mode="json")["password"] == {"rds_iam": {"region": "eu-west-1"}}
+    assert not token.password.is_literal
+    assert "RDS" in token.password.place
+
+
+def test_every_secret_of_a_configuration_is_found(load: Any) -> None:
+    tls = {"mode": "require", "client_cert": "c", "client_key": "k", "client_key_password": "kp"}
+    loaded = load(whole(sources={"shop": source(password={"env": "P"}, tls=tls)}))
+    assert dict(secrets_of(loaded.config)) == {
+        ("sources", "shop", "password"): Secret(env="P"),
+        ("sources", "shop", "tls", "client_key_password"): Secret("kp"),
+    }
+    assert loaded.warnings == (
+        "sources.shop.tls.client_key_password stands in the file as text; write {env: NAME} or {file: path}",
+    )
+
+
+def test_what_was_revealed_is_masked_everywhere() -> None:
+    Secret("opensesame-1").reveal()
+    Secret("opensesame-12").reveal()
+    Secret("short").reveal()
+    Secret("warehouse").reveal()
+    said = "opensesame-12 opensesame-1 short warehouse"
+    assert redacted(said, {"warehouse"}) == f"{MASK} {MASK} short warehouse"
+    assert "opensesame-3" in redacted("opensesame-3")
 
 
 def test_equal_by_place(load: Any) -> None:
@@ -149,7 +195,7 @@ def test_it_travels_to_other_processes_and_does_not_change() -> None:
     assert pickle.loads(pickle.dumps(secret)).reveal() == PASSWORD
     assert copy.deepcopy(secret) == secret
     with pytest.raises(AttributeError):
-        secret._text = "other"
+        secret._place = Secret("other")._place
 
 
 def test_one_place_only() -> None:

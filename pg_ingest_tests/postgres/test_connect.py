@@ -7,11 +7,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pg_ingest.config.model import SourceConfig, TlsConfig
+from pg_ingest.config.model import Secret, SourceConfig, TlsConfig
 from pg_ingest.demo.cluster import Cluster
-from pg_ingest.errors import MethodUnavailable
-from pg_ingest.postgres import connect
+from pg_ingest.errors import ConfigError, MethodUnavailable
+from pg_ingest.postgres import connect, tls
 from pg_ingest.postgres.session import Server, Session
+from pg_ingest.postgres.tls import root_certificates
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.postgres.conftest import LockedCluster, server_for
 
@@ -85,12 +86,50 @@ def test_a_remote_server_must_have_tls(host: str) -> None:
 
 
 def test_tls_settings_reach_libpq(tmp_path: Path) -> None:
-    tls = TlsConfig(mode="verify-full", root_cert=tmp_path / "ca.pem", client_key=tmp_path / "key")
-    chosen = connect.parameters("s", _config(tls=tls), "d", "p")
-    assert chosen["sslmode"] == "verify-full"
-    assert chosen["sslrootcert"] == str(tmp_path / "ca.pem")
-    assert chosen["sslkey"] == str(tmp_path / "key")
-    assert "sslcert" not in chosen
+    certificate = tmp_path / "client.crt"
+    certificate.touch()
+    given = TlsConfig(
+        mode="verify-full",
+        root_cert=tmp_path / "ca.pem",
+        client_cert=certificate,
+        client_key=tmp_path / "key",
+        client_key_password=Secret("secret-sesame"),
+        min_version="TLSv1.3",
+    )
+    chosen = connect.parameters("s", _config(tls=given), "d", "p")
+    assert {name: value for name, value in chosen.items() if name.startswith("ssl")} == {
+        "sslmode": "verify-full",
+        "sslrootcert": str(tmp_path / "ca.pem"),
+        "sslcert": str(certificate),
+        "sslkey": str(tmp_path / "key"),
+        "sslpassword": "secret-sesame",
+        "ssl_min_protocol_version": "TLSv1.3",
+    }
+
+
+def test_a_client_certificate_that_is_not_there_is_told(tmp_path: Path) -> None:
+    given = TlsConfig(mode="require", client_cert=tmp_path / "none", client_key=tmp_path / "key")
+    with pytest.raises(ConfigError, match="is not there"):
+        connect.parameters("s", _config(tls=given), "d", "p")
+
+
+def test_a_key_never_asks_on_the_terminal(tmp_path: Path) -> None:
+    certificate = tmp_path / "client.crt"
+    certificate.touch()
+    given = TlsConfig(mode="require", client_cert=certificate, client_key=tmp_path / "key")
+    assert connect.parameters("s", _config(tls=given), "d", "p")["sslpassword"]
+
+
+def test_the_certificates_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "roots.pem"
+    own.touch()
+    monkeypatch.setenv("SSL_CERT_FILE", str(own))
+    assert root_certificates(Path("system")) == own
+    assert root_certificates(tmp_path / "other.pem") == tmp_path / "other.pem"
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
+    monkeypatch.setattr(tls, "_BUNDLES", (str(tmp_path / "neither"),))
+    with pytest.raises(ConfigError, match="no file of trusted certificates"):
+        root_certificates(Path("system"))
 
 
 def test_password_is_a_parameter_of_its_own(locked: LockedCluster) -> None:
