@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import click
 
 from pg_ingest.cli.options import config_option, json_option
 from pg_ingest.cli.output import print_json
-from pg_ingest.config.load import LoadedConfig, load_config
+from pg_ingest.config.load import load_config
 from pg_ingest.config.problem import did_you_mean
 from pg_ingest.doctor.finding import Finding, Verdict
 
@@ -31,18 +30,20 @@ _MARKS = {
 def command(
     context: click.Context, sources: tuple[str, ...], config_path: Path | None, as_json: bool
 ) -> None:
-    """Test the destination, connections, logins, grants, tables, filters and keys.
+    """Test the destination, connections, logins, grants, server settings, tables, filters and keys.
 
-    Nothing is changed and no row is read. Every test passes, warns, fails or is skipped with a reason;
-    exit code 1 when one fails.
+    Nothing is changed. A sample of rows is read and thrown away, for the speed. Every test passes, warns,
+    fails or is skipped with a reason; exit code 1 when one fails.
     """
     loaded = load_config(config_path)
     for name in sources:
         if name not in loaded.config.sources:
             hint = did_you_mean(name, loaded.config.sources)
             raise click.UsageError(f"there is no source {name}; {hint}")
+    from pg_ingest.doctor.examine import examine
+
     findings: list[Finding] = []
-    for finding in examine(loaded, sources or tuple(loaded.config.sources)):
+    for finding in examine(loaded.config, sources or tuple(loaded.config.sources)):
         findings.append(finding)
         if not as_json:
             print_finding(finding)
@@ -53,16 +54,6 @@ def command(
         parts = [f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict]]
         click.echo(f"\n{', '.join(parts)}")
     context.exit(1 if counts[Verdict.FAILED] else 0)
-
-
-def examine(loaded: LoadedConfig, sources: tuple[str, ...]) -> Iterator[Finding]:
-    """The findings, as they come."""
-    from pg_ingest.doctor.destination import check_destination
-    from pg_ingest.doctor.source import check_source
-
-    yield from check_destination(loaded.config)
-    for source in sources:
-        yield from check_source(loaded.config, source)
 
 
 def print_finding(finding: Finding) -> None:

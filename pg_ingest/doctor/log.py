@@ -1,80 +1,123 @@
-"""What log-based replication of one database needs: the server's settings, our role, slot, publication."""
+"""What log-based replication needs in one database: slot, publication, and tables that may be published."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pg_ingest.changelog.capture import PLUGIN
 from pg_ingest.config.log import LogConfig
 from pg_ingest.config.selection import Replication
-from pg_ingest.doctor.finding import Finding, failed, passed, warning
-from pg_ingest.errors import PermissionMissing, PgIngestError
-from pg_ingest.postgres.catalog import read_database
+from pg_ingest.doctor.finding import (
+    Finding,
+    Test,
+    attempted,
+    failed,
+    passed,
+    refused,
+    skipped,
+    warning,
+)
+from pg_ingest.errors import PgIngestError
 from pg_ingest.postgres.faults import quoted
-from pg_ingest.postgres.publication import read_publication, refusals
+from pg_ingest.postgres.publication import (
+    Publication,
+    add_tables,
+    create_publication,
+    read_publication,
+)
 from pg_ingest.postgres.session import Session
-from pg_ingest.postgres.slot import check_server, may_replicate, usable_slot
+from pg_ingest.postgres.slot import check_kind, usable_slot
+from pg_ingest.postgres.table_facts import may_publish
+from pg_ingest.publish_log import unpublishable
+from pg_ingest.table import Table, TableId
 
 
 def check_log(
-    session: Session, log: LogConfig, replications: Sequence[Replication]
+    session: Session,
+    log: LogConfig,
+    logged: Sequence[tuple[Replication, Table]],
+    *,
+    blocked: str = "",
 ) -> Iterator[Finding]:
-    """Findings about the slot and publication of the session's database; changes nothing."""
+    """Findings about the slot and publication of the session's database; changes nothing.
+
+    `blocked`: why no slot could be made on this server whatever its name.
+    """
     subject = f"{session.source}/{session.database}"
+    yield skipped(subject, Test.SLOT, blocked) if blocked else _slot(session, log, subject)
+    try:
+        found = read_publication(session, log.publication)
+        tables = [table for _, table in logged]
+        bad = unpublishable(session, found, tables, {table.id: r for r, table in logged})
+    except PgIngestError as error:
+        yield failed(subject, Test.PUBLICATION, error)
+        return
+    good = [table for table in tables if table.id not in bad]
+    yield _publication(session, log, found, good, subject)
+    for table in tables:
+        yield _identity(f"{subject}/{table.id}", table, bad)
+        if found is not None and table.id not in bad:
+            yield _published(session, found, table, f"{subject}/{table.id}")
 
-    def role() -> str:
-        if not may_replicate(session):
-            raise PermissionMissing(
-                f"user {session.role} may not read the log",
-                hint=f"ALTER ROLE {quoted(session.role)} REPLICATION; (on Amazon RDS: GRANT"
-                f" rds_replication TO {quoted(session.role)};)",
-            )
-        return "may read the log"
 
-    def slot() -> str:
-        found = usable_slot(session, log.slot_name(session.database), PLUGIN)
+def _slot(session: Session, log: LogConfig, subject: str) -> Finding:
+    name = log.slot_name(session.database)
+
+    def look() -> str:
+        check_kind(session)
+        found = usable_slot(session, name, PLUGIN)
         if found is None:
-            check_server(session)
-            return f"{log.slot_name(session.database)} will be made by the first sync"
+            return f"{name} will be made by the first sync"
         return f"{found.name}, {found.behind:,} bytes of WAL kept for it"
 
-    tests: tuple[tuple[str, Callable[[], str]], ...] = (("replication", role), ("slot", slot))
-    for test, look in tests:
-        try:
-            yield passed(subject, test, look())
-        except PgIngestError as error:
-            yield failed(subject, test, error)
-    yield from _publication(session, log, replications, subject)
+    return attempted(subject, Test.SLOT, look)
 
 
 def _publication(
-    session: Session, log: LogConfig, replications: Sequence[Replication], subject: str
-) -> Iterator[Finding]:
+    session: Session,
+    log: LogConfig,
+    found: Publication | None,
+    good: Sequence[Table],
+    subject: str,
+) -> Finding:
     name = log.publication
-    try:
-        found = read_publication(session, name)
-        tables = read_database(session, only=[each.table for each in replications]).tables
-        operations = None if found is None or found.ours else found.operations
-        args = () if operations is None else (operations,)
-        refused = refusals(session, tables, *args)
-    except PgIngestError as error:
-        yield failed(subject, "publication", error)
-        return
-    for table, refusal in refused.items():
-        yield failed(f"{subject}/{table}", "replica identity", refusal)
     if found is None:
-        yield passed(subject, "publication", f"{name} will be made by the first sync")
-        return
-    missing = sorted(str(t.id) for t in tables if t.id not in found.tables and t.id not in refused)
-    if missing and not found.ours:
-        yield warning(
+        if may_publish(session, good):
+            return passed(subject, Test.PUBLICATION, f"{name} will be made by the first sync")
+        return refused(
             subject,
-            "publication",
-            f"{name} is not ours and does not carry {', '.join(missing[:5])}",
-            f"ALTER PUBLICATION {quoted(name)} ADD TABLE …",
+            Test.PUBLICATION,
+            f"publication {name} does not exist, and user {session.role} may not make it",
+            f"let the owner of the tables run: {create_publication(name, good, session.server_version)};",
+            "publishing a table takes its owner, with CREATE on the database",
         )
-    elif found.missing_operations:
+    if found.missing_operations:
         left_out = ", ".join(found.missing_operations)
-        yield warning(subject, "publication", f"{name} does not carry {left_out}")
-    else:
-        yield passed(subject, "publication", f"{name}, {len(found.tables)} tables")
+        return warning(
+            subject,
+            Test.PUBLICATION,
+            f"{name} does not carry {left_out}: they will not arrive",
+            f"ALTER PUBLICATION {quoted(name)} SET (publish = 'insert, update, delete, truncate');",
+        )
+    return passed(subject, Test.PUBLICATION, f"{name}, {len(found.tables)} tables")
+
+
+def _identity(subject: str, table: Table, bad: Mapping[TableId, PgIngestError]) -> Finding:
+    if table.id in bad:
+        return failed(subject, Test.REPLICA_IDENTITY, bad[table.id])
+    columns = f" ({', '.join(table.identity_columns)})" if table.identity_columns else ""
+    return passed(subject, Test.REPLICA_IDENTITY, f"{table.identity.value}{columns}")
+
+
+def _published(session: Session, found: Publication, table: Table, subject: str) -> Finding:
+    if table.id in found.tables:
+        return passed(subject, Test.PUBLISHED, f"in publication {found.name}")
+    if found.ours and not found.all_tables and may_publish(session, [table]):
+        return passed(subject, Test.PUBLISHED, "will be added by the next sync")
+    return refused(
+        subject,
+        Test.PUBLISHED,
+        f"publication {found.name} does not carry it",
+        f"let its owner run: {add_tables(found.name, [table])};",
+        "" if found.via_root else "the publication publishes partitions, not their roots",
+    )

@@ -1,102 +1,103 @@
-"""One source: can it be reached, entered and read, in each of its databases?"""
+"""One source: the way to it, the server, and each of its databases."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
-from pg_ingest.config.model import IngestConfig, Method, SourceConfig, TlsMode
-from pg_ingest.config.selection import Replication, Selection, select
-from pg_ingest.doctor.finding import Finding, failed, passed, skipped, warning
-from pg_ingest.doctor.log import check_log
-from pg_ingest.doctor.tables import check_table
+from pg_ingest.config.model import IngestConfig, Method, SourceConfig
+from pg_ingest.config.selection import Selection, select
+from pg_ingest.doctor.database import Visit, check_database
+from pg_ingest.doctor.finding import Finding, Test, Verdict, failed, passed, skipped, warning
+from pg_ingest.doctor.reach import check_encryption, check_way, login_finding
+from pg_ingest.doctor.server import check_identity, check_room
+from pg_ingest.doctor.speed import check_speed
+from pg_ingest.doctor.wal import check_wal
 from pg_ingest.errors import ConfigError, PgIngestError
 from pg_ingest.postgres.catalog import read_database
 from pg_ingest.postgres.discovery import matching_databases
+from pg_ingest.postgres.provider import Provider, recognise
 from pg_ingest.postgres.session import Server, Session
+from pg_ingest.postgres.slot import check_kind, read_slot
 from pg_ingest.table import DatabaseCatalog, SourceCatalog
 
-OLDEST = 90_400
-"""`server_version_num` below which nothing works here."""
+_BLOCKING = {
+    Test.WAL_LEVEL: "because the server's wal_level is not logical",
+    Test.REPLICATION: "because the user may not read the log",
+    Test.SLOTS: "because the server has no slot left",
+}
+"""Failures of the server without which no slot can be made, and what is said of the slots then."""
 
-FULLY_SUPPORTED = 100_000
+
+@dataclass
+class _Examination:
+    """What has been learnt of one source so far."""
+
+    config: IngestConfig
+    source: str
+    server: Server
+    seen: list[DatabaseCatalog] = field(default_factory=list)
+    provider: Provider = Provider.PLAIN
+    blocked: str = ""
+
+    @property
+    def settings(self) -> SourceConfig:
+        return self.config.sources[self.source]
 
 
 def check_source(config: IngestConfig, source: str) -> Iterator[Finding]:
     """All findings of one source; connects to each of its databases, changes nothing."""
-    settings = config.sources[source]
-    yield from _settings(source, settings)
-    server = Server(source, settings, retry_delays=())
+    server = Server(source, config.sources[source], retry_delays=())
+    state = _Examination(config, source, server)
+    why = yield from check_way(source, state.settings)
+    if why:
+        yield skipped(source, Test.TABLES, why)
+        return
+    yield from _enter_all(state)
+    if not state.seen:
+        yield skipped(source, Test.TABLES, "because no database could be entered")
+        return
+    selection, findings = _selection(config, source, state.seen)
+    yield from findings
+    logged = any(each.method is Method.LOG_BASED for each in selection.replications)
+    for number, catalog in enumerate(state.seen):
+        yield from _look(state, catalog, selection, logged=logged, first=number == 0)
+
+
+def _enter_all(state: _Examination) -> Iterator[Finding]:
+    """Log in to each database and read its catalogue; a refused login is not tried again."""
     try:
-        databases = matching_databases(server, settings.databases)
+        databases = matching_databases(state.server, state.settings.databases)
     except PgIngestError as error:
-        yield failed(source, "databases", error)
-        yield skipped(source, "tables", "no list of databases, so no table was looked at")
+        yield login_finding(state.source, error)
+        yield skipped(state.source, Test.DATABASES, "because the list of databases cannot be read")
         return
     if not databases:
-        yield warning(source, "databases", "no database fits the patterns", "look at `databases`")
-    seen: list[DatabaseCatalog] = []
+        yield warning(
+            state.source, Test.DATABASES, "no database fits the patterns", "look at `databases`"
+        )
+    refused = False
     for database in databases:
-        yield from _database(server, database, seen)
-    if not seen:
-        yield skipped(source, "tables", "no database could be entered")
-        return
-    selection, findings = _selection(config, source, seen)
-    yield from findings
-    for catalog in seen:
-        yield from _tables(server, catalog, selection, seen)
+        subject = f"{state.source}/{database}"
+        if refused:
+            yield skipped(subject, Test.LOGIN, "because the login was refused before")
+            continue
+        try:
+            with state.server.session(database, purpose="check") as session:
+                yield passed(subject, Test.LOGIN, f"as {session.role}")
+                if not state.seen:
+                    yield from _first_look(state, session)
+                state.seen.append(read_database(session))
+        except PgIngestError as error:
+            finding = login_finding(subject, error)
+            refused = finding.test in (Test.LOGIN, Test.ENCRYPTION, Test.HOST)
+            yield finding
 
 
-def _settings(source: str, settings: SourceConfig) -> Iterator[Finding]:
-    if settings.password is None:
-        yield passed(source, "password", "none configured (trust, peer or a password file)")
-    elif settings.password.is_literal:
-        yield warning(
-            source,
-            "password",
-            "stands in the configuration as text",
-            f"write {{env: {source.upper()}_PASSWORD}} or {{file: path}} instead",
-        )
-    else:
-        yield passed(source, "password", f"from {settings.password.place}")
-    local = settings.host.startswith("/") or settings.host in ("localhost", "127.0.0.1", "::1")
-    mode = settings.tls.mode if settings.tls else TlsMode.PREFER
-    verified = (TlsMode.VERIFY_CA, TlsMode.VERIFY_FULL)
-    if mode in verified or local:
-        yield passed(source, "tls", f"mode {mode.value}")
-    else:
-        yield warning(
-            source,
-            "tls",
-            f"mode {mode.value} does not verify the server's certificate",
-            "tls: {mode: verify-full, root_cert: …} proves that it is the server",
-        )
-
-
-def _database(server: Server, database: str, seen: list[DatabaseCatalog]) -> Iterator[Finding]:
-    subject = f"{server.source}/{database}"
-    try:
-        with server.session(database, purpose="check") as session:
-            yield _version(subject, session)
-            if session.server_version >= OLDEST:
-                seen.append(read_database(session))
-    except PgIngestError as error:
-        yield failed(subject, "connection", error)
-
-
-def _version(subject: str, session: Session) -> Finding:
-    number = session.server_version
-    major = f"{number // 10_000}.{number % 10_000}"
-    if number < FULLY_SUPPORTED:
-        major = f"{number // 10_000}.{number // 100 % 100}.{number % 100}"
-    fact = f"PostgreSQL {major} as {session.role}"
-    if session.is_standby:
-        fact += ", a standby"
-    if number < OLDEST:
-        error = ConfigError(f"{fact} is too old", hint="PostgreSQL 9.4 is the oldest that can work")
-        return failed(subject, "connection", error)
-    if number < FULLY_SUPPORTED:
-        return warning(subject, "connection", f"{fact}: older than 10, best effort only")
-    return passed(subject, "connection", fact)
+def _first_look(state: _Examination, session: Session) -> Iterator[Finding]:
+    state.provider = recognise(session)
+    yield check_encryption(state.source, state.settings, session)
+    yield from check_identity(session, state.provider)
 
 
 def _selection(
@@ -107,32 +108,62 @@ def _selection(
         catalog = SourceCatalog(source, "", tuple(seen))
         selection = select(config, source, catalog)
     except ConfigError as error:
-        return select(config, source, None), [failed(source, "selection", error)]
+        return select(config, source, None), [failed(source, Test.SELECTION, error)]
     found = f"{len(selection.replications)} tables"
-    warned = [warning(source, "selection", text) for text in selection.warnings]
-    return selection, [passed(source, "selection", found), *warned]
+    warned = [warning(source, Test.SELECTION, text) for text in selection.warnings]
+    return selection, [passed(source, Test.SELECTION, found), *warned]
 
 
-def _tables(
-    server: Server,
+def _look(
+    state: _Examination,
     catalog: DatabaseCatalog,
     selection: Selection,
-    seen: Sequence[DatabaseCatalog],
+    *,
+    logged: bool,
+    first: bool,
 ) -> Iterator[Finding]:
-    here: list[Replication] = []
-    for replication in selection.replications:
-        elsewhere = any(one.table(replication.table) for one in seen)
-        if catalog.table(replication.table) is None and elsewhere:
-            subject = f"{server.source}/{catalog.database}/{replication.table}"
-            yield skipped(subject, "table", "this database does not have it")
-        else:
-            here.append(replication)
+    """One database; with the first, the server too, and the speed of the line at the end."""
+    database = catalog.database
     try:
-        with server.session(catalog.database, purpose="check") as session:
-            logged = [each for each in here if each.method is Method.LOG_BASED]
-            if logged:
-                yield from check_log(session, server.config.log, logged)
-            for replication in here:
-                yield from check_table(session, replication)
+        with state.server.session(database, purpose="check") as session:
+            if first:
+                yield from _server(state, session, logged=logged)
+            absent = [
+                each
+                for each in selection.replications
+                if catalog.table(each.table) is None
+                and any(other.table(each.table) for other in state.seen)
+            ]
+            visit = Visit(
+                session,
+                state.settings,
+                state.provider,
+                catalog,
+                selection.replications,
+                absent,
+                state.blocked,
+            )
+            yield from check_database(visit)
+            if first:
+                yield check_speed(session, visit.readable)
     except PgIngestError as error:
-        yield failed(f"{server.source}/{catalog.database}", "connection", error)
+        yield login_finding(f"{state.source}/{database}", error)
+
+
+def _server(state: _Examination, session: Session, *, logged: bool) -> Iterator[Finding]:
+    yield from check_room(session, state.settings, state.provider)
+    if not logged:
+        yield skipped(state.source, Test.WAL_LEVEL, "because no table is followed by the log")
+        return
+    try:
+        check_kind(session)
+    except PgIngestError as error:
+        state.blocked = f"because {error.message}"
+        yield failed(state.source, Test.REPLICATION, error)
+        return
+    names = [state.settings.log.slot_name(each.database) for each in state.seen]
+    missing = sum(1 for name in names if read_slot(session, name) is None)
+    for finding in check_wal(session, state.settings, state.provider, missing):
+        if finding.verdict is Verdict.FAILED and finding.test in _BLOCKING:
+            state.blocked = state.blocked or _BLOCKING[finding.test]
+        yield finding

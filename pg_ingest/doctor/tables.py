@@ -2,83 +2,179 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 
 from pg_ingest.config.model import Method
 from pg_ingest.config.selection import Replication
-from pg_ingest.doctor.finding import Finding, failed, passed
-from pg_ingest.errors import PgIngestError
+from pg_ingest.doctor.finding import (
+    Finding,
+    Test,
+    Verdict,
+    attempted,
+    failed,
+    passed,
+    refused,
+    skipped,
+    warning,
+)
+from pg_ingest.errors import PermissionMissing, PgIngestError
 from pg_ingest.methods.columns import chosen_columns, key_columns
 from pg_ingest.methods.registry import reader_for
 from pg_ingest.methods.replication_key import followed_key
-from pg_ingest.postgres.catalog import describe
+from pg_ingest.postgres.catalog import describe, unreadable_columns
+from pg_ingest.postgres.privileges import grant_bypass, grant_table
+from pg_ingest.postgres.provider import Provider
 from pg_ingest.postgres.select import select_rows
 from pg_ingest.postgres.session import Session
-from pg_ingest.table import Column, Table
+from pg_ingest.postgres.table_facts import TableFacts
+from pg_ingest.setup.steps import bypass_remark
+from pg_ingest.table import Column, ReplicaIdentity, Table
 
 
-def check_table(session: Session, replication: Replication) -> Iterator[Finding]:
-    """Findings about one table; the tests after the first two do not depend on each other."""
-    subject = f"{replication.source}/{session.database}/{replication.table}"
-    try:
-        if replication.method is not Method.LOG_BASED:
-            reader_for(replication.method)
-        table = describe(session, replication.table)
-    except PgIngestError as error:
-        yield failed(subject, "table", error)
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One table of the session's database, with what was asked about all of them before.
+
+    Attributes:
+        table: None when it does not exist there.
+        facts: None with it.
+    """
+
+    session: Session
+    replication: Replication
+    provider: Provider
+    table: Table | None
+    facts: TableFacts | None
+
+    @property
+    def name(self) -> str:
+        """`shop/app/public.orders`."""
+        database = self.session.database
+        return f"{self.replication.source}/{database}/{self.replication.table}"
+
+
+def check_table(
+    subject: Subject, readable: list[tuple[Table, tuple[Column, ...]]]
+) -> Iterator[Finding]:
+    """Findings about one table; one that can be read is added to `readable`, with its columns."""
+    finding = attempted(subject.name, Test.TABLE, lambda: _table(subject))
+    yield finding
+    table, facts = subject.table, subject.facts
+    if table is None or facts is None:
         return
+    columns = yield from _grants(subject, table)
+    if not columns:
+        return
+    if facts.rows_hidden:
+        yield _row_security(subject)
+        yield skipped(subject.name, Test.QUERY, "because row-level security refuses it")
+    elif not facts.usage:
+        yield skipped(subject.name, Test.QUERY, f"because schema {table.id.schema} is closed to us")
+    else:
+        query = _query(subject, table, columns)
+        yield query
+        if query.verdict is Verdict.PASSED:
+            readable.append((table, columns))
+    yield from _keys(subject, table, columns)
+    if subject.replication.method is Method.LOG_BASED:
+        yield from _log_remarks(subject, table, facts, columns)
+
+
+def _table(subject: Subject) -> str:
+    """Its size; raises what is wrong with it."""
+    replication = subject.replication
+    if replication.method is not Method.LOG_BASED:
+        reader_for(replication.method)
+    table = subject.table or describe(subject.session, replication.table)
     size = "" if table.estimated_rows < 0 else f", about {table.estimated_rows:,} rows"
-    yield passed(subject, "table", f"{table.kind.value}, {replication.method.value}{size}")
+    return f"{table.kind.value}, {replication.method.value}{size}"
+
+
+def _grants(subject: Subject, table: Table) -> Generator[Finding, None, tuple[Column, ...]]:
+    """Whether table and columns may be read; returns the columns that will be, none if they cannot."""
+    session, replication = subject.session, subject.replication
     try:
         columns = chosen_columns(session, replication, table)
+    except PermissionMissing as error:
+        closed = len(unreadable_columns(session, table))
+        whole = replication.columns is None and not replication.exclude_columns
+        if whole and closed == len(table.columns):
+            hint = grant_table(table.id, session.role)
+            fact = f"user {session.role} may not read it"
+            yield refused(subject.name, Test.SELECT, fact, hint)
+        else:
+            yield failed(subject.name, Test.COLUMNS, error)
+        return ()
     except PgIngestError as error:
-        yield failed(subject, "columns", error)
-        return
-    yield passed(subject, "columns", f"{len(columns)} of {len(table.columns)} can be read")
-    yield from _reading(session, replication, table, columns, subject)
-    yield from _keys(session, replication, table, columns, subject)
+        yield failed(subject.name, Test.COLUMNS, error)
+        return ()
+    fact = f"{len(columns)} of {len(table.columns)} columns are read, and may be"
+    yield passed(subject.name, Test.COLUMNS, fact)
+    return columns
 
 
-def _reading(
-    session: Session,
-    replication: Replication,
-    table: Table,
-    columns: tuple[Column, ...],
-    subject: str,
-) -> Iterator[Finding]:
-    query = select_rows(table, columns, where=replication.where)
-    test = "filter" if replication.where else "query"
-    try:
-        estimate = session.explain(query)
-    except PgIngestError as error:
-        yield failed(subject, test, error)
-        return
-    yield passed(subject, test, f"valid, about {estimate.rows:,} rows are read")
+def _row_security(subject: Subject) -> Finding:
+    role = subject.session.role
+    return refused(
+        subject.name,
+        Test.ROW_SECURITY,
+        f"row-level security would hide rows from user {role}",
+        f"{grant_bypass(role)}{bypass_remark(subject.provider)}",
+        "a part of a table is never replicated as if it were the whole",
+    )
 
 
-def _keys(
-    session: Session,
-    replication: Replication,
-    table: Table,
-    columns: tuple[Column, ...],
-    subject: str,
-) -> Iterator[Finding]:
+def _query(subject: Subject, table: Table, columns: tuple[Column, ...]) -> Finding:
+    where = subject.replication.where
+
+    def valid() -> str:
+        estimate = subject.session.explain(select_rows(table, columns, where=where))
+        return f"valid, about {estimate.rows:,} rows are read"
+
+    return attempted(subject.name, Test.FILTER if where else Test.QUERY, valid)
+
+
+def _keys(subject: Subject, table: Table, columns: tuple[Column, ...]) -> Iterator[Finding]:
+    session, replication = subject.session, subject.replication
     if replication.method is not Method.KEY_BASED:
         return
-
-    def key() -> str:
-        return ", ".join(key_columns(replication, table, columns))
 
     def replication_key() -> str:
         column = followed_key(session, replication, table, columns)
         return f"{column.name} ({column.type.display})"
 
-    tests: tuple[tuple[str, Callable[[], str]], ...] = (
-        ("key", key),
-        ("replication key", replication_key),
+    yield attempted(
+        subject.name, Test.KEY, lambda: ", ".join(key_columns(replication, table, columns))
     )
-    for test, look in tests:
-        try:
-            yield passed(subject, test, look())
-        except PgIngestError as error:
-            yield failed(subject, test, error)
+    yield attempted(subject.name, Test.REPLICATION_KEY, replication_key)
+
+
+def _log_remarks(
+    subject: Subject, table: Table, facts: TableFacts, columns: tuple[Column, ...]
+) -> Iterator[Finding]:
+    """What is worth knowing about a table that is followed by the log."""
+    generated = [column.name for column in columns if column.generated]
+    if generated:
+        yield warning(
+            subject.name,
+            Test.GENERATED_COLUMNS,
+            f"{', '.join(generated)}: the log has no values of generated columns, so they are left out",
+            f"say so with exclude_columns: [{', '.join(generated)}], or choose a method that reads the"
+            " table",
+        )
+    names = {column.name for column in columns}
+    large = [name for name in facts.toasted if name in names]
+    if large and table.identity is not ReplicaIdentity.FULL:
+        yield passed(
+            subject.name,
+            Test.TOAST,
+            f"large unchanged values of {', '.join(large[:5])}{' …' if len(large) > 5 else ''} are not in"
+            " the log; the stored ones are kept",
+        )
+    if not table.primary_key and not table.identity_columns and not subject.replication.key:
+        yield passed(
+            subject.name,
+            Test.KEY,
+            "none: rows are kept as a multiset, and every change carries the whole old row",
+        )

@@ -133,6 +133,11 @@ def quoted(name: str) -> str:
     return sql.Identifier(name).as_string(None)
 
 
+def literal(text: str) -> str:
+    """A text as it stands in SQL."""
+    return sql.Literal(text).as_string(None)
+
+
 def one_line(text: str) -> str:
     """The text with each run of white space as one space."""
     return " ".join(text.split())

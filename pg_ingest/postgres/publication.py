@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import LiteralString
 
 from psycopg import sql
 
@@ -89,10 +90,13 @@ def read_publication(session: Session, name: str) -> Publication | None:
 
 @dataclass(frozen=True, slots=True)
 class Narrowed:
-    """What a publication leaves out of a table: columns that are not in `columns`, rows if `filtered`."""
+    """What a publication leaves out of a table: columns that are not in `columns`, rows that do not pass `filter`.
+
+    `filter` is as the server prints it, None for no filter.
+    """
 
     columns: frozenset[str]
-    filtered: bool
+    filter: str | None
 
 
 def read_narrowed(session: Session, name: str) -> dict[TableId, Narrowed]:
@@ -100,7 +104,7 @@ def read_narrowed(session: Session, name: str) -> dict[TableId, Narrowed]:
     if session.server_version < 150000:
         return {}
     found = session.rows(
-        "SELECT schemaname::text, tablename::text, attnames::text[], rowfilter IS NOT NULL"
+        "SELECT schemaname::text, tablename::text, attnames::text[], rowfilter"
         " FROM pg_publication_tables WHERE pubname = %s",
         (name,),
         what=f"looking at publication {name}",
@@ -146,18 +150,41 @@ def _statements(
     return changes
 
 
+def publication_options(server_version: int) -> LiteralString:
+    """What stands after WITH: the default depends on the version, via_root decides how partitions speak."""
+    if server_version >= VIA_ROOT_VERSION:
+        return "publish = 'insert, update, delete, truncate', publish_via_partition_root = true"
+    return "publish = 'insert, update, delete, truncate'"
+
+
 def _create(
     session: Session, publication: sql.Identifier, wanted: Collection[TableId]
 ) -> list[sql.Composable]:
-    # what it carries by default depends on the version; via_root decides how partitions speak
-    options = "publish = 'insert, update, delete, truncate'"
-    if session.server_version >= VIA_ROOT_VERSION:
-        options += ", publish_via_partition_root = true"
+    options = publication_options(session.server_version)
     tables = sql.SQL("FOR TABLE {} ").format(_list(wanted)) if wanted else sql.SQL("")
     return [
         sql.SQL("CREATE PUBLICATION {} {}WITH ({})").format(publication, tables, sql.SQL(options)),
         sql.SQL("COMMENT ON PUBLICATION {} IS {}").format(publication, sql.Literal(OURS)),
     ]
+
+
+def create_publication(name: str, tables: Collection[Table], server_version: int) -> str:
+    """The statement that publishes these tables as we would, for somebody who may run it."""
+    options = publication_options(server_version)
+    return (
+        sql.SQL("CREATE PUBLICATION {} FOR TABLE {} WITH ({})")
+        .format(sql.Identifier(name), _list({table.id for table in tables}), sql.SQL(options))
+        .as_string(None)
+    )
+
+
+def add_tables(name: str, tables: Collection[Table]) -> str:
+    """The statement that adds tables to a publication, for somebody who may run it."""
+    return (
+        sql.SQL("ALTER PUBLICATION {} ADD TABLE {}")
+        .format(sql.Identifier(name), _list({table.id for table in tables}))
+        .as_string(None)
+    )
 
 
 def _list(tables: Collection[TableId]) -> sql.Composed:

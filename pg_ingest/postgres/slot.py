@@ -178,8 +178,8 @@ def create_slot(session: Session, name: str, plugin: str) -> Slot:
     return slot
 
 
-def check_server(session: Session) -> None:
-    """Raise MethodUnavailable where no slot can be created on this server."""
+def check_kind(session: Session) -> None:
+    """Raise MethodUnavailable where the server is of a kind or version whose log cannot be followed."""
     if session.is_standby:
         raise MethodUnavailable(
             "log-based replication from a standby is not possible",
@@ -193,6 +193,11 @@ def check_server(session: Session) -> None:
             detail="older servers cannot advance a slot to a position",
             hint="choose another method",
         )
+
+
+def check_server(session: Session) -> None:
+    """Raise MethodUnavailable where no slot can be created on this server."""
+    check_kind(session)
     ((level, limit, used),) = session.rows(
         "SELECT current_setting('wal_level'), current_setting('max_replication_slots')::int,"
         " (SELECT count(*) FROM pg_replication_slots)",

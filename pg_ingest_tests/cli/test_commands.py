@@ -90,7 +90,7 @@ def test_check_finds_nothing(project: Project) -> None:
     found = verdicts(project.run("check", "--json"))
     name = project.database.name
     assert found["destination", "writable"] == "passed"
-    assert found[f"shop/{name}", "connection"] == "passed"
+    assert found[f"shop/{name}", "login"] == "passed"
     assert found[f"shop/{name}/public.orders", "columns"] == "passed"
 
 
@@ -124,7 +124,7 @@ def test_check_finds_everything_at_once(project: Project) -> None:
         here = f"shop/{database.name}"
         assert found["shop", "password"] == "warning"
         assert found[f"{here}/public.orders", "filter"] == "failed"
-        assert found[f"{here}/public.closed", "table"] == "failed"
+        assert found[f"{here}/public.closed", "select"] == "failed"
         assert found[f"{here}/public.part", "columns"] == "failed"
         assert found[f"{here}/public.gone", "table"] == "failed"
         assert found[f"{here}/public.unkeyed", "key"] == "failed"

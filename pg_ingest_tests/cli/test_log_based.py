@@ -121,10 +121,10 @@ def test_check_before_and_after_the_first_sync(shop: Project) -> None:
         }
 
     before = found()
-    assert before["", "replication"] == ("passed", "may read the log")
+    assert before["shop", "replication"] == ("passed", "may read the log")
     assert before["", "slot"][1].endswith("will be made by the first sync")
     assert before["", "publication"] == ("passed", "pg_ingest will be made by the first sync")
-    assert before["/public.d", "replica identity"][0] == "failed"
+    assert before["/public.d", "replica-identity"][0] == "failed"
     assert before["/public.a", "table"][0] == "passed"
     sync(shop, code=1)
     after = found()
