@@ -135,7 +135,7 @@ _ROLES = """
 create role alice login password 'secret-sesame'; create role dave login password 'secret-sesame';
 create role carol login; create role bob login
 """
-SERVER_NAME = "db.example"
+SERVER_NAMES = ("localhost", "db.example")
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class TlsServer:
     """A PostgreSQL with TLS: `alice` and `dave` have the password `secret-sesame`, `carol` a certificate.
 
     `bob` comes in without TLS only. `dave` sends his password in clear, as RDS wants its tokens. The
-    server's certificate names `db.example`, and the authority's does not travel with it.
+    server's certificate names `localhost` and `db.example`, and the authority's does not travel with it.
     """
 
     cluster: Cluster
@@ -209,7 +209,7 @@ def tls_server() -> Iterator[TlsServer]:
         server = TlsServer(
             cluster,
             authority,
-            authority.issue(SERVER_NAME, hosts=(SERVER_NAME,)),
+            authority.issue("server", hosts=SERVER_NAMES),
             authority.issue("carol"),
         )
         with server.admin() as admin:

@@ -13,7 +13,8 @@ import psycopg
 import pytest
 
 from pg_ingest.demo.cluster import Cluster
-from pg_ingest_tests import servers
+from pg_ingest_tests import certificates, servers
+from pg_ingest_tests.certificates import TlsServer
 
 _numbers = itertools.count(1)
 
@@ -52,6 +53,13 @@ class Database:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     with Cluster(settings={"max_connections": "50", "max_prepared_transactions": "10"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def tls_server() -> Iterator[TlsServer]:
+    """For tests marked `needs_system_server`."""
+    with certificates.tls_server() as running:
         yield running
 
 

@@ -23,8 +23,7 @@ from pg_ingest.postgres.tls import tls_mode
 _SSL_REQUEST = struct.pack("!II", 8, 80877103)
 
 _EXPIRED, _NOT_YET = 10, 9
-_UNKNOWN = (2, 20, 21, 27)
-_SELF_SIGNED = (18, 19)
+_UNKNOWN = (2, 18, 19, 20, 21, 27)
 """X509_V_ERR_…: see `man verify` of OpenSSL."""
 
 
@@ -83,20 +82,13 @@ def _told(error: ssl.SSLCertVerificationError, config: SourceConfig, detail: str
             detail=detail,
             hint="renew it at the server (and look at the clock of this machine)",
         )
-    if code in _SELF_SIGNED:
-        return LoginFailed(
-            f"the certificate of {host} goes back to an authority that `tls.root_cert` does not hold",
-            detail=detail,
-            hint="put the certificate of that authority into root_cert; a server that signs for itself can"
-            " be pinned: `tls: {mode: require, fingerprint: …}`",
-        )
     if code in _UNKNOWN:
         return LoginFailed(
-            f"the certificate of {host} is signed by an authority that `tls.root_cert` does not hold",
+            f"the certificate of {host} is signed by nobody whom `tls.root_cert` trusts",
             detail=detail,
-            hint="put the certificate of that authority into root_cert, with those in between if the server"
-            " does not send its chain (RDS: the bundle of its region), or pin: `tls: {mode: require,"
-            " fingerprint: …}`",
+            hint="put the certificate of its authority into root_cert, with those in between if the server"
+            " does not send its chain (RDS: the bundle of all regions), or pin what it shows:"
+            " `tls: {mode: require, fingerprint: …}`",
         )
     return LoginFailed(
         f"the certificate of {host} is not accepted",

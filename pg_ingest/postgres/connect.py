@@ -48,14 +48,17 @@ def open_connection(
         try:
             connection = _connected(config, chosen)
         except psycopg.Error as error:
-            raise connection_fault(
+            fault = connection_fault(
                 error,
                 host=config.host,
                 port=config.port,
                 user=config.user,
                 database=database,
                 look=lambda: certificate_fault(config, chosen),
-            ) from None
+            )
+            if error.pgconn is not None:
+                error.pgconn.finish()
+            raise fault from None
     try:
         refuse_old(connection.info.server_version, config.host)
         with translated(f"preparing a session in database {database}", role=config.user):
