@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from moto.server import ThreadedMotoServer
 
 from pg_ingest.demo.cluster import Cluster
 from pg_ingest_tests import certificates, servers
@@ -54,6 +55,16 @@ class Database:
 def cluster() -> Iterator[Cluster]:
     with Cluster(settings={"max_connections": "50", "max_prepared_transactions": "10"}) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def amazon() -> Iterator[str]:
+    """The address of a local server that speaks the protocols of AWS."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
 
 
 @pytest.fixture(scope="session")
