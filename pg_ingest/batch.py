@@ -88,6 +88,30 @@ class AllKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class Ranges:
+    """The staged rows are all rows whose key lies in some ranges: the others in there go.
+
+    Rows that are equal in every column already are left alone and not counted. The ranges are what lies
+    between `bounds`: from the first to before the second, from the third to before the fourth, and so on.
+    Tuples of bounds are compared column by column: numbers, times and uuids as such, texts by their UTF-8
+    bytes. With an odd number of bounds the last range has no end; without any bound nothing goes.
+
+    Attributes:
+        columns: the key.
+        bounds: ascending; its columns are the first ones of the key. A string column means that the stored
+            value is compared as text.
+        open_start: there is one more range, of all keys below the first bound (all keys without bounds).
+        stored: how many rows the source had in there at the load before; more here would mean that the
+            two sides do not agree about an order.
+    """
+
+    columns: tuple[str, ...]
+    bounds: pa.RecordBatch
+    open_start: bool
+    stored: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reshape:
     """Stored columns follow the source's: renamed ones first, then added ones get their value.
 
@@ -113,12 +137,15 @@ class Changes:
         truncated: before that, all rows go.
         soft: rows that go stay, with the time in `_pgi_deleted_at`.
         reshape: what the stored rows need before anything else.
+        mixed: the stored rows are of several moments, so a row that a value must be taken from may be gone
+            already; it is left NULL then, and a later change takes the row away.
     """
 
     columns: tuple[str, ...]
     truncated: bool = False
     soft: bool = False
     reshape: Reshape = Reshape()
+    mixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +161,7 @@ class Counts:
     reshape: Reshape = Reshape()
 
 
-Scope = Everything | Window | Keys | AllKeys | Changes | Counts
+Scope = Everything | Window | Keys | AllKeys | Ranges | Changes | Counts
 """Which stored rows the staged ones replace."""
 
 

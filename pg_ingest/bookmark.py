@@ -78,6 +78,33 @@ class KeyBasedBookmark:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotDiffBookmark:
+    """What the source held at the last load: rows and checksums of ranges of the key.
+
+    Attributes:
+        snapshot_lsn, snapshot_at: WAL position and time (ISO 8601, UTC) of the snapshot.
+        server_major: major version of the server that made the checksums.
+        recipe: version of the way they are made.
+        seed: a random 64-bit number that goes into every checksum.
+        columns: names and types of what was read, in order.
+        key: the columns that identify a row; `cut_by`: the first ones of them, which the bounds are of.
+        where: the row filter.
+        ranges: bounds, rows and checksums as `methods/key_ranges.py` packs them.
+    """
+
+    snapshot_lsn: str
+    snapshot_at: str
+    server_major: int
+    recipe: int
+    seed: int
+    columns: tuple[tuple[str, str], ...]
+    key: tuple[str, ...]
+    cut_by: tuple[str, ...]
+    where: str | None
+    ranges: str
+
+
+@dataclass(frozen=True, slots=True)
 class LoggedColumn:
     """A column as the stored rows have it; `attnum` recognises it when it is renamed."""
 
@@ -115,18 +142,59 @@ class LogBasedBookmark:
     partitions: tuple[Partition, ...] = ()
 
 
-Bookmark = FullTableBookmark | KeyBasedBookmark | LogBasedBookmark
+@dataclass(frozen=True, slots=True)
+class XminBookmark:
+    """Every row version that a transaction below `xmin` has written has been read. Ids have 64 bits.
+
+    Attributes:
+        xmin: no transaction below it was running, and none of its row versions can get lost in a crash.
+        xmax: ids from here on had not been given out; the counter never goes back.
+        server: system identifier, timeline and oid of the database (`7710408826381742521/00000001/5`), "" where
+            the role may not ask for them.
+        file: a digest of the table's own file; another one after a rewrite.
+        partitions: whose rows have been read.
+        columns, key, where: what was read, and by what a row is recognised.
+    """
+
+    xmin: int
+    xmax: int
+    server: str
+    file: str
+    partitions: tuple[Partition, ...]
+    columns: tuple[LoggedColumn, ...]
+    key: tuple[str, ...]
+    where: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaSnapshotBookmark(XminBookmark):
+    """As XminBookmark, and the stored keys are those of the source.
+
+    Attributes:
+        rows: how many rows there were, None where deletes were not looked for, or some of the rows are of
+            transactions from `xmin` on.
+    """
+
+    rows: int | None = None
+
+
+Bookmark = (
+    FullTableBookmark | KeyBasedBookmark | SnapshotDiffBookmark | LogBasedBookmark | XminBookmark
+)
 
 _METHODS: dict[str, type[Bookmark]] = {
     "full_table": FullTableBookmark,
     "key_based": KeyBasedBookmark,
+    "snapshot_diff": SnapshotDiffBookmark,
     "log_based": LogBasedBookmark,
+    "delta_snapshot": DeltaSnapshotBookmark,
+    "xmin": XminBookmark,
 }
 
 
 def method_of(bookmark: Bookmark) -> str:
     """The name of the method this bookmark belongs to."""
-    return next(name for name, shape in _METHODS.items() if isinstance(bookmark, shape))
+    return next(name for name, shape in _METHODS.items() if type(bookmark) is shape)
 
 
 def dump(bookmark: Bookmark) -> str:
@@ -146,10 +214,17 @@ def load(text: str) -> Bookmark:
                 PendingKey(**{**p, "transactions": tuple(p["transactions"])})
                 for p in fields["pending"]
             )
+        if shape is SnapshotDiffBookmark:
+            fields["columns"] = tuple((name, kind) for name, kind in fields["columns"])
+            fields["key"] = tuple(fields["key"])
+            fields["cut_by"] = tuple(fields["cut_by"])
         if shape is LogBasedBookmark:
             fields["columns"] = tuple(LoggedColumn(**column) for column in fields["columns"])
             fields["key"] = tuple(fields["key"])
             fields["snapshot_in_progress"] = tuple(fields["snapshot_in_progress"])
+        if issubclass(shape, XminBookmark):
+            fields["columns"] = tuple(LoggedColumn(**column) for column in fields["columns"])
+            fields["key"] = tuple(fields["key"])
         if fields.get("partitions") is not None:
             fields["partitions"] = tuple(Partition(**one) for one in fields["partitions"])
         return shape(**fields)

@@ -19,7 +19,16 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from pg_ingest.batch import AllKeys, Changes, Counts, Everything, Keys, Scope, Window
+from pg_ingest.batch import (
+    AllKeys,
+    Changes,
+    Counts,
+    Everything,
+    Keys,
+    Ranges,
+    Scope,
+    Window,
+)
 from pg_ingest.destinations.duckdb import columns, tables
 from pg_ingest.destinations.duckdb.absent import merge_all_keys
 from pg_ingest.destinations.duckdb.arrival import (
@@ -35,6 +44,7 @@ from pg_ingest.destinations.duckdb.arrival import (
 )
 from pg_ingest.destinations.duckdb.changes import apply_changes, apply_counts
 from pg_ingest.destinations.duckdb.columns import SYNCED_AT
+from pg_ingest.destinations.duckdb.key_ranges import merge_ranges
 from pg_ingest.destinations.duckdb.merge import check_unique, merge
 from pg_ingest.destinations.duckdb.statement import Sql, identifier, literal, sql
 from pg_ingest.destinations.duckdb.tables import Stored
@@ -57,6 +67,8 @@ def apply(arrival: Arrival, scope: Scope) -> Change:
             return merge(arrival, scope.columns)
         case AllKeys():
             return merge_all_keys(arrival, scope.columns)
+        case Ranges():
+            return merge_ranges(arrival, scope)
         case Changes():
             return apply_changes(arrival, scope)
         case Counts():
