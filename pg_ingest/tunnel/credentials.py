@@ -14,6 +14,9 @@ from pg_ingest.errors import ConfigError, LoginFailed
 
 _FORMATS = "OpenSSH's own and PEM are read; a PuTTY key is converted with `puttygen KEY.ppk -O private-openssh`"
 
+_ENCRYPTED = b"ENCRYPTED"
+"""In the head of a PEM file; where it stands, a wrong passphrase may look like a damaged key."""
+
 
 def own_keys(server: SshServer) -> list[asyncssh.SSHKeyPair]:
     """The configured private key, with its certificate first where it has one; else none.
@@ -30,10 +33,8 @@ def own_keys(server: SshServer) -> list[asyncssh.SSHKeyPair]:
     except asyncssh.KeyEncryptionError as error:
         raise _locked(server, place, str(error)) from None
     except asyncssh.KeyImportError as error:
-        if "assphrase" in str(error):
-            raise _locked(
-                server, place, "it is encrypted, and no passphrase is configured"
-            ) from None
+        if _ENCRYPTED in data or "assphrase" in str(error):
+            raise _locked(server, place, str(error)) from None
         raise ConfigError(
             f"the private key in {place} is not one that can be read",
             detail=str(error),

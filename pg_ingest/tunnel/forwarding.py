@@ -23,11 +23,15 @@ class RemoteEnd(asyncssh.SSHTCPSession[bytes]):
     """The channel. Opened before there is a local connection, and attached to it later.
 
     Attributes:
+        leaving: we are done with it.
         ended: the channel is closed.
+        broken: it was not closed in order.
     """
 
     def __init__(self, on_end: Callable[[RemoteEnd], None]) -> None:
+        self.leaving = False
         self.ended = False
+        self.broken = False
         self._on_end = on_end
         self._local: asyncio.Transport | None = None
         self._channel: asyncssh.SSHTCPChannel[bytes] | None = None
@@ -50,7 +54,7 @@ class RemoteEnd(asyncssh.SSHTCPSession[bytes]):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Closed in order: what has come still goes out. Lost: the local side must not take it for an end."""
-        self.ended = True
+        self.ended, self.broken = True, exc is not None
         self._channel = None
         if self._local is not None:
             if exc is None:
@@ -106,6 +110,7 @@ class RemoteEnd(asyncssh.SSHTCPSession[bytes]):
 
     def close(self) -> None:
         """Close the channel once everything is sent."""
+        self.leaving = True
         if self._channel is not None:
             self._channel.close()
 

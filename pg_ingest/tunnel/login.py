@@ -43,6 +43,7 @@ class Login(asyncssh.SSHClient):
         self._known = known
         self._keys = list(keys)
         self._password = password
+        self._questions_asked = False
         self._on_end = on_end
         self._connection: asyncssh.SSHClientConnection | None = None
 
@@ -87,9 +88,10 @@ class Login(asyncssh.SSHClient):
         return password
 
     def kbdint_auth_requested(self) -> str | None:
-        """Whether there is something to answer questions with."""
+        """Whether there is something to answer questions with; a server that asks none is asked once."""
         self._listen()
-        return None if self._password is None else ""
+        first, self._questions_asked = not self._questions_asked, True
+        return "" if first and self._password is not None else None
 
     def kbdint_challenge_received(
         self, name: str, instructions: str, lang: str, prompts: Sequence[tuple[str, bool]]

@@ -6,6 +6,7 @@ one login there.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,6 +59,17 @@ def close_tunnels() -> None:
 
 _tunnels: dict[SshConfig, Tunnel] = {}
 """Only touched in the thread of the tunnels."""
+
+_inherited: list[Tunnel] = []
+"""In a forked child: its parent's tunnels. They must be neither used nor closed, which would write to them."""
+
+
+def _forget() -> None:
+    _inherited.extend(_tunnels.values())
+    _tunnels.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 async def _prepare(ssh: SshConfig, host: str, port: int, seconds: float) -> tuple[Tunnel, Route]:

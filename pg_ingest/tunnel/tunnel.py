@@ -71,6 +71,7 @@ class Tunnel:
         self._opening: asyncio.Task[Chain] | None = None
         self._routes: dict[tuple[str, int], Route] = {}
         self._channels: set[RemoteEnd] = set()
+        self._broken = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle: asyncio.TimerHandle | None = None
 
@@ -119,7 +120,7 @@ class Tunnel:
         try:
             return await self._channel_of(chain, host, port, seconds)
         except _Stale as stale:
-            if fresh or self._channels:
+            if fresh or not all(each.leaving for each in self._channels):
                 raise stale.fault from None
         if self._chain is chain:
             await self._close_chain()
@@ -162,9 +163,10 @@ class Tunnel:
         log.warning(
             "the SSH connection to %s was lost, and with it %d connections to databases: %s",
             login.server.address,
-            len(self._channels),
+            self._broken,
             reason,
         )
+        self._broken = 0
 
     async def _close_chain(self) -> None:
         chain, self._chain = self._chain, None
@@ -173,6 +175,7 @@ class Tunnel:
 
     def _channel_ended(self, remote: RemoteEnd) -> None:
         self._channels.discard(remote)
+        self._broken += remote.broken
         if not self._channels:
             self._rest()
 
