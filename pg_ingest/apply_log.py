@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,7 +28,7 @@ from pg_ingest.capture_log import LogCapture, capture_again, change_log
 from pg_ingest.changelog.log import ChangeLog
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.messages import Relation
-from pg_ingest.destinations.destination import Destination
+from pg_ingest.destinations.destination import Destination, NotContinued
 from pg_ingest.errors import (
     DestinationBusy,
     PassingFault,
@@ -37,10 +38,12 @@ from pg_ingest.errors import (
 from pg_ingest.load_log import ApplySettings, TableLoad
 from pg_ingest.lsn import Lsn
 from pg_ingest.methods import log_based
+from pg_ingest.methods.filtered import FULL, Passing
 from pg_ingest.methods.log_based import Piece
 from pg_ingest.methods.shape import Difference, ReadAnew, fills
 from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.logged_columns import logged_columns
+from pg_ingest.postgres.row_filter import RowFilter
 from pg_ingest.postgres.session import Server, Session
 from pg_ingest.postgres.storage import digest, files_of
 from pg_ingest.postgres.writers import wait_for_writers
@@ -163,12 +166,39 @@ class _Apply:
         """Apply the log from `bookmark` on; `before` is what the destination has now."""
         pieces = self._pieces(load, bookmark)
         try:
-            for reading in log_based.steps(load.replication, bookmark, pieces, self._look):
+            for reading in log_based.steps(
+                load.replication,
+                bookmark,
+                pieces,
+                self._look,
+                self._filter(load.replication),
+                inserts_only=self.capture.inserts_only,
+            ):
                 load.store(reading, expected=before)
                 before = reading.bookmark
+        except NotContinued as error:
+            if load.replication.where is None:
+                raise
+            raise ReadAnew(
+                f"a row may have come inside the row filter without all its values {FULL}: {error.detail}"
+            ) from None
         except (DestinationBusy, SourceUnreachable):
             self.line.hang_up()
             raise
+
+    def _filter(
+        self, replication: Replication
+    ) -> Callable[[Piece, Sequence[Column]], Passing | None]:
+        where = replication.where
+        if where is None or replication.table in self.capture.filtered:
+            return lambda _piece, _columns: None
+        row_filter = RowFilter(self.line.session, replication.table, where)
+
+        def passing(piece: Piece, columns: Sequence[Column]) -> Passing:
+            needed = row_filter.needed(piece.oid, columns)
+            return Passing(needed, partial(row_filter.passing, piece.oid, columns))
+
+        return passing
 
     def _look(
         self, piece: Piece, change: Difference, bookmark: LogBasedBookmark
@@ -209,7 +239,9 @@ class _Apply:
             with self.server.session(self.capture.database) as session:
                 table = describe(session, load.replication.table)
                 settled = not wait_for_writers(session, [table], SETTLE_SECONDS)
-                with log_based.snapshot(session, load.replication, table) as reading:
+                with log_based.snapshot(
+                    session, load.replication, table, inserts_only=self.capture.inserts_only
+                ) as reading:
                     assert isinstance(reading.bookmark, LogBasedBookmark)
                     bookmark = reading.bookmark
                     if settled:
@@ -226,7 +258,12 @@ class _Apply:
         What fails here fails again, and is told, in the next run; this table is stored already.
         """
         try:
-            capture_again(self.server, self.changelog.state_dir, self.capture.database)
+            capture_again(
+                self.server,
+                self.changelog.state_dir,
+                self.capture.database,
+                self.capture.chosen,
+            )
         except PgIngestError as error:
             passing = isinstance(error, PassingFault)
             log.log(logging.INFO if passing else logging.ERROR, "not captured: %s", error)

@@ -3,17 +3,17 @@
 It knows no destination and waits for none. It is done as a whole whichever tables are wanted, because the
 slot is shared: what is captured stays in the change log until each table has applied it.
 
-When a table joins. A transaction that began to write before the table was in the publication is not
-decoded for it, although it commits later. So after the publication has the table, we wait until all
-transactions that are writing to it have ended; whoever writes later is decoded, and whoever has ended is seen
-by every snapshot from then on. From that position on the table is *followed* (`changelog/followed.py`).
+When a table joins. A transaction that began to write before the table was in the publication is not decoded for
+it, although it commits later. So after the publication has the table, we wait until all transactions that are
+writing to it have ended; whoever writes later is decoded, and whoever has ended is seen by every snapshot from
+then on. From that position on the table is *followed* (`changelog/followed.py`).
 
 Older servers need more: while they decode a transaction that began before the table joined, they may remember
-that the table is not published, and so leave out others' changes too, until the end of that reading ("Fix
-data loss in logical replication", 14.18, 15.13, 16.9 and 17.5; 13 counts as older). There we read the slot
-once more, which contains the damage to transactions that committed before the end of that reading, and
-wait for those of them that have not ended in the eyes of snapshots. After that no reading contains such a
-transaction any more.
+that the table is not published, and so leave out others' changes too, until the end of that reading ("Fix data
+loss in logical replication", 14.18, 15.13, 16.9 and 17.5; 13 counts as older). There we read the slot once
+more, which contains the damage to transactions that committed before the end of that reading, and wait for
+those of them that have not ended in the eyes of snapshots. After that no reading contains such a transaction
+any more.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pg_ingest.changelog.capture import Captured, capture, join_slot
+from pg_ingest.changelog.capture import NO_CHOICE, Captured, capture, join_slot
+from pg_ingest.changelog.chosen import Chosen
 from pg_ingest.changelog.followed import Followed, read_followed, write_followed
 from pg_ingest.changelog.log import ChangeLog
 from pg_ingest.config.selection import Replication
@@ -35,11 +36,18 @@ from pg_ingest.errors import (
 from pg_ingest.lsn import Lsn
 from pg_ingest.postgres.catalog import read_database
 from pg_ingest.postgres.heartbeat import beat
-from pg_ingest.postgres.publication import Publication, read_publication
+from pg_ingest.postgres.publication import EVERY_OPERATION, Publication, read_publication
 from pg_ingest.postgres.session import Server, Session
 from pg_ingest.postgres.slot import Slot, flushed_lsn, locked_slot, read_slot
 from pg_ingest.postgres.writers import wait_for_writers
-from pg_ingest.publish_log import publish, unpublishable
+from pg_ingest.publish_log import (
+    Terms,
+    chosen_of,
+    invalid_filters,
+    publish,
+    terms_of,
+    unpublishable,
+)
 from pg_ingest.table import Table, TableId
 
 log = logging.getLogger(__name__)
@@ -60,6 +68,9 @@ class LogCapture:
             SourceTableChanged and is in `absent` too.
         behind: bytes of WAL that were written but not captured when it ended.
         notes: for people.
+        chosen: which columns of some tables are captured; of the others, all.
+        filtered: tables of which only rows that pass their `where` are captured.
+        operations: what the publication carries, of `insert`, `update`, `delete`, `truncate`.
     """
 
     database: str
@@ -72,6 +83,14 @@ class LogCapture:
     slot: Slot | None
     behind: int
     notes: tuple[str, ...] = ()
+    chosen: Mapping[TableId, Chosen] = field(default_factory=dict)
+    filtered: frozenset[TableId] = frozenset()
+    operations: frozenset[str] = EVERY_OPERATION
+
+    @property
+    def inserts_only(self) -> bool:
+        """The publication carries no old rows, so tables need no replica identity."""
+        return not self.operations & {"update", "delete"}
 
 
 def change_log(state_dir: Path, source: str, database: str) -> ChangeLog:
@@ -98,16 +117,22 @@ def capture_log(
         return run.run({replication.table: replication for replication in replications})
 
 
-def capture_again(server: Server, state_dir: Path, database: str) -> Captured:
+def capture_again(
+    server: Server,
+    state_dir: Path,
+    database: str,
+    chosen: Mapping[TableId, Chosen] = NO_CHOICE,
+) -> Captured:
     """Capture without looking at publication and tables: between loads that take long.
 
-    Raises as `capture_log`.
+    `chosen` is that of the LogCapture before. Raises as `capture_log`.
     """
     config = server.config.log
     slot = config.slot_name(database)
     with server.session(database, purpose="capture") as session, locked_slot(session, slot):
         changelog = change_log(state_dir, server.source, database)
-        return capture(session, changelog, config.publication, join_slot(session, changelog, slot))
+        manifest = join_slot(session, changelog, slot)
+        return capture(session, changelog, config.publication, manifest, chosen)
 
 
 @dataclass(slots=True)
@@ -120,6 +145,7 @@ class _Capture:
     slot: str
     failures: dict[TableId, PgIngestError] = field(default_factory=dict)
     replications: Mapping[TableId, Replication] = field(default_factory=dict)
+    terms: Terms = field(default_factory=lambda: Terms({}, {}, {}))
 
     def run(self, replications: Mapping[TableId, Replication]) -> LogCapture:
         self.replications = replications
@@ -144,6 +170,9 @@ class _Capture:
             slot=slot,
             behind=max(0, flushed_lsn(self.session) - captured.position),
             notes=_notes(publication),
+            chosen=self._chosen,
+            filtered=frozenset(t for t, entry in followed.items() if entry.filter is not None),
+            operations=publication.operations,
         )
 
     def _tables(self, wanted: Sequence[TableId]) -> dict[TableId, Table]:
@@ -165,34 +194,53 @@ class _Capture:
         now = read_publication(self.session, name)
         self.failures.update(unpublishable(self.session, now, tables, self.replications))
         good = {table.id: table for table in tables if table.id not in self.failures}
-        self._forget(good, now)
-        publication, refused = publish(self.session, name, now, good)
+        self.terms = terms_of(self.session, now, good.values(), self.replications)
+        kept = self._forget(good, now)
+        new = [table for table in good.values() if table.id not in kept]
+        for table, error in invalid_filters(self.session, new, self.replications).items():
+            self.failures[table] = error
+            del good[table]
+        publication, refused = publish(self.session, name, now, good, self.terms, kept)
+        self.terms = terms_of(self.session, publication, good.values(), self.replications)
         self.failures.update(refused)
         return publication
 
-    def _forget(self, good: Mapping[TableId, Table], now: Publication | None) -> None:
+    def _forget(
+        self, good: Mapping[TableId, Table], now: Publication | None
+    ) -> Mapping[TableId, Followed]:
         followed = read_followed(self.changelog)
         members = frozenset() if now is None else now.tables
         kept = {
             table: entry
             for table, entry in followed.items()
-            if table in members and table in good and good[table].oid == entry.oid
+            if table in members
+            and table in good
+            and good[table].oid == entry.oid
+            and self.terms.hold(self.session, good[table], entry)
         }
         if kept != followed:
             write_followed(self.changelog, kept)
+        return kept
+
+    @property
+    def _chosen(self) -> Mapping[TableId, Chosen]:
+        found = {table: chosen_of(one) for table, one in self.replications.items()}
+        return {table: chosen for table, chosen in found.items() if chosen != Chosen()}
 
     def _captured(self) -> tuple[Lsn, Captured]:
-        manifest = join_slot(self.session, self.changelog, self.slot)
+        wanted = self.server.config.log.start_lsn
+        start = None if wanted is None else Lsn.parse(wanted)
+        manifest = join_slot(self.session, self.changelog, self.slot, start)
         self._beat(manifest.captured_at)
         name = self.server.config.log.publication
-        captured = capture(self.session, self.changelog, name, manifest)
+        captured = capture(self.session, self.changelog, name, manifest, self._chosen)
         return Lsn(manifest.position), captured
 
     def _beat(self, last: float) -> None:
         """Write something where nobody else may have, so that the log of an idle server goes on."""
         wanted = self.server.config.log.heartbeat
         if wanted is not None and time.time() - last >= wanted.seconds:
-            beat(self.session)
+            beat(self.session, None if wanted.table is None else TableId.parse(wanted.table))
 
     def _followed(
         self, tables: Sequence[Table]
@@ -207,7 +255,7 @@ class _Capture:
             _, again = self._captured()
             joining = self._settled(joining)
         since = _insert_lsn(self.session)
-        new = {table.id: Followed(table.id, table.oid, since) for table in joining}
+        new = {table.id: self.terms.entry(table, since) for table in joining}
         if new:
             write_followed(self.changelog, {**followed, **new})
             log.info("followed: tables=%d since=%s", len(new), since)

@@ -288,8 +288,8 @@ def test_two_at_once_apply_every_change_once(
     capture = shop.capture(A, B)
     steps = log_based.steps
 
-    def overtaken(*arguments: Any) -> Iterator[Any]:
-        readings = list(steps(*arguments))
+    def overtaken(*arguments: Any, **options: Any) -> Iterator[Any]:
+        readings = list(steps(*arguments, **options))
         with monkeypatch.context() as patch:
             patch.setattr(log_based, "steps", steps)
             assert shop.apply(capture, B)["b"].error is None
@@ -375,10 +375,10 @@ def test_a_bug_in_one_table_stops_nobody(shop: Following, monkeypatch: pytest.Mo
     capture = shop.capture(A, B)
     snapshot = log_based.snapshot
 
-    def broken(session: Any, replication: Any, table: Any) -> Any:
+    def broken(session: Any, replication: Any, table: Any, **options: Any) -> Any:
         if replication is A:
             raise ZeroDivisionError
-        return snapshot(session, replication, table)
+        return snapshot(session, replication, table, **options)
 
     monkeypatch.setattr(log_based, "snapshot", broken)
     applied = shop.apply(capture, A, B)

@@ -78,12 +78,16 @@ class Captured:
     segments: tuple[Segment, ...]
 
 
-def join_slot(session: Session, changelog: ChangeLog, slot: str) -> Manifest:
+def join_slot(
+    session: Session, changelog: ChangeLog, slot: str, start: Lsn | None = None
+) -> Manifest:
     """The log's manifest, after making sure that log and slot belong together.
 
     Before the first capture: creates the slot, or takes an existing one as it is, and begins the log at
-    its position. The publication must exist. The slot must be locked (`postgres.slot.locked_slot`).
-    Raises SlotUnusable, SlotBusy, ChangeLogDamaged, and what `create_slot` raises.
+    its position or, for taking over from somebody else, at `start`: what committed before is left out.
+    Afterwards `start` means nothing. The publication must exist. The slot must be locked
+    (`postgres.slot.locked_slot`). Raises SlotUnusable, SlotBusy, ChangeLogDamaged, and what `create_slot`
+    raises.
     """
     manifest = changelog.manifest()
     found = usable_slot(session, slot, PLUGIN)
@@ -97,8 +101,10 @@ def join_slot(session: Session, changelog: ChangeLog, slot: str) -> Manifest:
                 hint="was the server restored from a backup? Then " + _START_AGAIN,
             )
         return manifest
+    if start is not None:
+        _check_start(session, slot, start, None if found is None else found.confirmed_lsn)
     found = found or create_slot(session, slot, PLUGIN)
-    position = int(found.confirmed_lsn or 0)
+    position = int(start or found.confirmed_lsn or 0)
     manifest = Manifest(
         source=changelog.source,
         database=changelog.database,
@@ -111,6 +117,25 @@ def join_slot(session: Session, changelog: ChangeLog, slot: str) -> Manifest:
     changelog.commit(manifest)
     log.info("change log begins: slot=%s lsn=%s", slot, Lsn(position))
     return manifest
+
+
+def _check_start(session: Session, slot: str, start: Lsn, confirmed: Lsn | None) -> None:
+    """Raise SlotUnusable unless the slot can be read from `start` on."""
+    end = flushed_lsn(session)
+    if confirmed is None:
+        what = "there is no such slot"
+    elif start < confirmed:
+        what = f"it stands at {confirmed} already: what was before is gone"
+    elif start > end:
+        what = f"the server's log ends at {end}"
+    else:
+        return
+    raise SlotUnusable(
+        f"slot {slot} cannot be taken over at {start}",
+        detail=what,
+        hint="`log.start_lsn` is for a slot that another tool has read so far; without it a new slot begins"
+        " now, and an existing one where it stands",
+    )
 
 
 _START_AGAIN = (

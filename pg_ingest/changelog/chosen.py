@@ -43,10 +43,15 @@ def only_chosen(changes: Changes, chosen: Chosen) -> Changes:
     return Changes(replace(changes.relation, columns=kept), rows)
 
 
+def without_columns(rows: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+    """Rows of the change log as if the table did not have these columns."""
+    left = pl.col(_UNCHANGED).list.filter(~pl.element().is_in(names))
+    unchanged = pl.when(left.list.len() > 0).then(left)
+    return rows.drop(names, strict=False).with_columns(unchanged.alias(_UNCHANGED))
+
+
 def _without(lists: pa.Array, names: Sequence[str]) -> pa.Array:
-    """Lists without these names, null instead of empty."""
     if lists.null_count == len(lists):
         return lists
-    left = pl.col("x").list.filter(~pl.element().is_in(names))
-    found = pl.DataFrame({"x": pl.Series(lists)}).select(pl.when(left.list.len() > 0).then(left))
+    found = without_columns(pl.DataFrame({_UNCHANGED: pl.Series(lists)}), names)
     return found.to_series().to_arrow().cast(lists.type)

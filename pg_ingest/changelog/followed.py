@@ -1,10 +1,11 @@
 """Which tables the change log follows, and since when.
 
-A table is followed since a position when every transaction that a snapshot taken there or later cannot see
-is in the log, with all it did to the table. Then a snapshot can join the log at any time. A table that leaves
-the publication, is dropped and made anew, or is missing in somebody else's publication for a while, is
-not followed any more; when it comes back it is followed since a later position, and what was stored from an
-earlier snapshot cannot go on from there: changes in between were never captured.
+A table is followed since a position when every transaction that a snapshot taken there or later cannot see is
+in the log, with all it did to the table. Then a snapshot can join the log at any time. A table that leaves the
+publication, is dropped and made anew, is missing in somebody else's publication for a while, or is published
+with other columns, another filter or other operations, is not followed any more; when it comes back it is
+followed since a later position, and what was stored from an earlier snapshot cannot go on from there: changes
+in between were never captured.
 
 So the entry of a table is removed, durably, *before* anything that ends or may end its membership, and
 written only after it has joined for good. Whatever is killed in between, an entry never says too much.
@@ -30,11 +31,21 @@ _FILE = "followed.json"
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """One table: its `oid`, and the WAL position `since` which it has been followed."""
+    """One table.
+
+    Attributes:
+        oid: its own; another table of the same name is not followed.
+        since: the WAL position from which on it has been followed.
+        asked: what the configuration asks for of its rows and columns, "" for all of them.
+        listed, filter: whether it is published with a column list, and its row filter as the server prints it.
+    """
 
     table: TableId
     oid: int
     since: int
+    asked: str = ""
+    listed: bool = False
+    filter: str | None = None
 
 
 _ENTRIES = TypeAdapter(tuple[Followed, ...])

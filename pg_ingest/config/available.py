@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pg_ingest.config.log import HeartbeatMode, Plugin
+from pg_ingest.config.log import Plugin
 from pg_ingest.config.method import Method, Shape
 
 VERSION = "0.1"
 
 AVAILABLE_METHODS: frozenset[Method] = frozenset(
-    {Method.FULL_TABLE, Method.KEY_BASED, Method.LOG_BASED}
+    {Method.FULL_TABLE, Method.KEY_BASED, Method.LOG_BASED, Method.XMIN, Method.DELTA_SNAPSHOT}
 )
 AVAILABLE_SHAPES: frozenset[Shape] = frozenset({Shape.LIVE, Shape.SOFT_DELETE})
 AVAILABLE_PLUGINS: frozenset[Plugin] = frozenset({Plugin.PGOUTPUT})
-AVAILABLE_HEARTBEATS: frozenset[HeartbeatMode] = frozenset({HeartbeatMode.MESSAGE})
 
 AVAILABLE_DESTINATIONS = ("duckdb",)
 LATER_DESTINATIONS = ("delta", "postgres")
@@ -40,12 +39,11 @@ def available(names: Iterable[str]) -> str:
 
 
 def offered(words: Iterable[str]) -> list[str]:
-    """The words without the methods, shapes, plugins and heartbeats of a later version."""
+    """The words without the methods, shapes and plugins of a later version."""
     later = {
         *(set(Method) - AVAILABLE_METHODS),
         *(set(Shape) - AVAILABLE_SHAPES),
         *(set(Plugin) - AVAILABLE_PLUGINS),
-        *(set(HeartbeatMode) - AVAILABLE_HEARTBEATS),
     }
     return [word for word in words if word not in later]
 

@@ -102,7 +102,7 @@ def _by_pattern(
     wanted, excluded = Patterns(patterns), Patterns(source.exclude)
     chosen: list[Chosen] = []
     for key, found in relations.items():
-        if key in exact or excluded.matches(key):
+        if key in exact or excluded.matches(key) or key == _heartbeat(source):
             continue
         best = wanted.best(key) if _offered(found, _BY_PATTERN) else None
         if best is not None:
@@ -113,6 +113,12 @@ def _by_pattern(
             continue
         chosen.append(Chosen(found[0][1].id, settings, place, tuple(found)))
     return chosen
+
+
+def _heartbeat(source: SourceConfig) -> str | None:
+    """The table that we write to ourselves: no pattern means it, or each capture would find a change."""
+    beat = source.log.heartbeat
+    return None if beat is None else beat.table
 
 
 def _offered(found: Sequence[tuple[str, Table]], kinds: frozenset[RelationKind]) -> bool:

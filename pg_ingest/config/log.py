@@ -14,7 +14,8 @@ from pg_ingest.config.names import Name
 from pg_ingest.config.problem import refuse
 from pg_ingest.config.schedule import Interval
 from pg_ingest.config.size import Size
-from pg_ingest.config.strict import Strict
+from pg_ingest.config.strict import Flag, Strict
+from pg_ingest.lsn import Lsn
 
 
 class Plugin(StrEnum):
@@ -47,7 +48,7 @@ class Heartbeat(Strict):
     )
     mode: HeartbeatMode = Field(
         default=HeartbeatMode.MESSAGE,
-        description="message: pg_logical_emit_message; table: an UPDATE.",
+        description="message: pg_logical_emit_message; table: a row of `table`.",
     )
 
     @property
@@ -68,6 +69,13 @@ def _slot(value: str) -> str:
     return value
 
 
+def _lsn(value: str) -> str:
+    try:
+        return str(Lsn.parse(value))
+    except ValueError:
+        raise refuse("is not a WAL position", 'write it in quotes: "16/B374D848"') from None
+
+
 class LogConfig(Strict):
     """Log-based replication of a source."""
 
@@ -82,6 +90,14 @@ class LogConfig(Strict):
         default=Reader.SQL, description="sql is faster; stream is the replication protocol."
     )
     heartbeat: Heartbeat | None = Field(default=None, description="Keeps an idle slot moving.")
+    start_lsn: Annotated[str, AfterValidator(_lsn)] | None = Field(
+        default=None,
+        description="Where the first capture from an existing slot begins: 16/B374D848.",
+    )
+    narrow: Flag = Field(
+        default=True,
+        description="Where the server can (15 and newer), publish only the chosen columns and rows.",
+    )
     lag_sync: Size = Field(
         default=256 << 20,
         ge=1,

@@ -138,12 +138,13 @@ def _log(source: SourceConfig, path: Path) -> Iterator[Problem]:
             "write `mode: table` with a table, or `mode: message` without one",
             about=keys_of((*path, "log", "heartbeat"), "table", "mode"),
         )
-    elif beat.mode not in available.AVAILABLE_HEARTBEATS:
-        remedy = available.available(
-            f"mode: {each}" for each in sorted(available.AVAILABLE_HEARTBEATS)
+    elif beat.table is not None and not all(beat.table.partition(".")):
+        yield Problem(
+            (*path, "log", "heartbeat", "table"),
+            "is not schema.table",
+            f"write public.{beat.table.strip('.')}",
+            beat.table,
         )
-        what = available.not_yet(f"a heartbeat of mode {beat.mode}")
-        yield Problem((*path, "log", "heartbeat", "mode"), what, remedy)
 
 
 def _whole_source_methods() -> str:

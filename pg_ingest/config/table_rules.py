@@ -50,6 +50,7 @@ def settings_problems(source: SourceConfig, table: TableConfig, path: Path) -> I
         )
     else:
         yield from _fits_method(method, table, path)
+        yield from _delta(method, table, path)
         yield from _shape(method, table, path)
     yield from _columns(table, path)
     window = table.partition_by
@@ -88,19 +89,32 @@ def _fits_method(method: Method, table: TableConfig, path: Path) -> Iterator[Pro
             "name the column they are of: `split_key: [...]`",
             about=keys_of(path, "split_key"),
         )
-    if method is Method.LOG_BASED and table.where is not None:
-        yield Problem(
-            (*path, "where"),
-            available.not_yet("a row filter with log_based"),
-            "remove it and filter in the destination, or take another method",
-            about=_method_keys(table, path),
-        )
     if method is not Method.FULL_TABLE and table.partition_by is not None:
         yield Problem(
             (*path, "partition_by"),
             f"has no meaning with the method {method}",
             "write `method: full_table`, or remove it",
             about=_method_keys(table, path),
+        )
+
+
+def _delta(method: Method, table: TableConfig, path: Path) -> Iterator[Problem]:
+    """The keys that only delta_snapshot has."""
+    for key in ("replicate_deletes", "row_identifier_key"):
+        if method is not Method.DELTA_SNAPSHOT and getattr(table, key) is not None:
+            yield Problem(
+                (*path, key),
+                f"has no meaning with the method {method}",
+                "write `method: delta_snapshot`, or remove it"
+                + (" and write `key`" if key == "row_identifier_key" else ""),
+                about=_method_keys(table, path),
+            )
+    if table.key is not None and table.row_identifier_key is not None:
+        yield Problem(
+            (*path, "row_identifier_key"),
+            "stands beside key, which says the same",
+            "keep one of them",
+            about=keys_of(path, "key"),
         )
 
 
@@ -152,6 +166,8 @@ def needed_columns(table: TableConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The settings that name columns which must arrive, and the columns."""
     if table.key is not None:
         yield "key", table.key
+    if table.row_identifier_key is not None:
+        yield "row_identifier_key", table.row_identifier_key
     if table.replication_key is not None:
         yield "replication_key", (table.replication_key,)
     if table.split_key is not None:

@@ -11,6 +11,11 @@ import pyarrow as pa
 
 from pg_ingest.batch import Batch, LoadReport, Scope
 from pg_ingest.bookmark import Bookmark
+from pg_ingest.errors import DestinationFailed
+
+
+class NotContinued(DestinationFailed):
+    """The stored table is not the one that the staged changes continue; nothing was stored."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

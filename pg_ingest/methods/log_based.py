@@ -14,7 +14,7 @@ A table without a key must have REPLICA IDENTITY FULL; it is kept as a multiset.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -22,7 +22,8 @@ import polars as pl
 import pyarrow as pa
 
 from pg_ingest.batch import Batch, Changes, Counts, Everything, Reading, Reshape
-from pg_ingest.bookmark import Bookmark, LogBasedBookmark, method_of
+from pg_ingest.bookmark import Bookmark, LogBasedBookmark, Partition, method_of
+from pg_ingest.changelog.chosen import without_columns
 from pg_ingest.changelog.fold import LSN, OP, SEQUENCE, count, fold
 from pg_ingest.changelog.handover import still_to_apply
 from pg_ingest.changelog.states import counted_rows, keyed_rows, stored_fields
@@ -32,9 +33,11 @@ from pg_ingest.decode.messages import RESERVED
 from pg_ingest.decode.types import arrow_schema
 from pg_ingest.errors import MethodUnavailable, SourceTableChanged
 from pg_ingest.lsn import Lsn
+from pg_ingest.methods.all_rows import all_rows
+from pg_ingest.methods.chunks import Beginning
 from pg_ingest.methods.columns import chosen_columns
+from pg_ingest.methods.filtered import Passing, check_sent, filter_counts, filter_states
 from pg_ingest.methods.partitions import came_with_rows, went_or_emptied
-from pg_ingest.methods.rows import rows_at_once
 from pg_ingest.methods.shape import (
     Difference,
     ReadAnew,
@@ -43,9 +46,9 @@ from pg_ingest.methods.shape import (
     logged,
 )
 from pg_ingest.postgres.partitions import partitions_of
-from pg_ingest.postgres.select import select_rows
 from pg_ingest.postgres.session import Session
-from pg_ingest.postgres.storage import digest
+from pg_ingest.postgres.snapshot import Snapshot
+from pg_ingest.postgres.storage import digest, files_of
 from pg_ingest.table import Column, ReplicaIdentity, Table, TableId
 
 STEP_ROWS = 250_000
@@ -73,43 +76,78 @@ class Piece:
 
 
 @contextmanager
-def snapshot(session: Session, replication: Replication, table: Table) -> Iterator[Reading]:
+def snapshot(
+    session: Session, replication: Replication, table: Table, *, inserts_only: bool = False
+) -> Iterator[Reading]:
     """All rows of the table at one moment, and the bookmark from which the log continues.
 
-    The slot must exist and the publication must carry the table. Raises MethodUnavailable for a table
+    The slot must exist and the publication must carry the table; `inserts_only` when it carries no updates and
+    deletes. Raises MethodUnavailable for a table
     without a usable key, PermissionMissing, SourceTableChanged, QueryRefused.
     """
+    begin = beginning(session, replication, table, inserts_only=inserts_only)
+    partitions = partitions_of(session, table)
+    with all_rows(session, replication, table, begin.columns) as rows:
+        yield Reading(
+            schema=begin.schema,
+            batches=begin.dress(rows.batches, rows.snapshot.lsn),
+            scope=Everything(),
+            bookmark=_joined(begin, rows.snapshot, rows.files, partitions),
+            phase="snapshot",
+            position_to=str(rows.snapshot.lsn),
+            notes=list(begin.notes),
+        )
+
+
+def beginning(
+    session: Session, replication: Replication, table: Table, *, inserts_only: bool = False
+) -> Beginning:
+    """What the first load of the table reads; raises as `snapshot` does."""
     chosen = chosen_columns(session, replication, table)
     columns = tuple(column for column in chosen if not column.generated)
-    key = _key(replication, table)
+    key = replication.key or table.primary_key if inserts_only else _key(replication, table)
+    _check_key_read(table, key, columns)
     soft = replication.shape is Shape.SOFT_DELETE
-    query = select_rows(table, columns, where=replication.where)
-    session.explain(query)
-    partitions = partitions_of(session, table)
-    with rows_at_once(session, table, query) as rows:
-        seen = rows.snapshot
-        schema = pa.schema([*arrow_schema(columns), *stored_fields(soft=soft)])
-        yield Reading(
-            schema=schema,
-            batches=_with_lsn(rows.batches, schema, seen.lsn),
-            scope=Everything(),
-            bookmark=LogBasedBookmark(
-                lsn=str(Lsn(0)),
-                sequence=-1,
-                snapshot_xmin=seen.xmin,
-                snapshot_xmax=seen.xmax,
-                snapshot_in_progress=seen.in_progress,
-                joined_lsn=str(seen.lsn),
-                columns=logged(columns),
-                key=key,
-                settings=_settings(replication),
-                files=digest(rows.files),
-                partitions=partitions,
-            ),
-            phase="snapshot",
-            position_to=str(seen.lsn),
-            notes=_left_out(chosen),
-        )
+    schema = pa.schema([*arrow_schema(columns), *stored_fields(soft=soft)])
+
+    def position() -> LogBasedBookmark:
+        partitions, files = partitions_of(session, table), files_of(session, table)
+        with session.snapshot() as seen:
+            return _joined(begin, seen, files, partitions)
+
+    begin = Beginning(
+        columns=columns,
+        schema=schema,
+        key=key,
+        unproven_key=(),
+        dress=lambda batches, lsn: _with_lsn(batches, schema, lsn),
+        position=position,
+        settings=_settings(replication),
+        notes=tuple(_left_out(chosen)),
+    )
+    return begin
+
+
+def _joined(
+    begin: Beginning,
+    seen: Snapshot,
+    files: Mapping[int, int | None],
+    partitions: tuple[Partition, ...],
+) -> LogBasedBookmark:
+    """The bookmark of rows as that snapshot sees them."""
+    return LogBasedBookmark(
+        lsn=str(Lsn(0)),
+        sequence=-1,
+        snapshot_xmin=seen.xmin,
+        snapshot_xmax=seen.xmax,
+        snapshot_in_progress=seen.in_progress,
+        joined_lsn=str(seen.lsn),
+        columns=logged(begin.columns),
+        key=begin.key,
+        settings=begin.settings,
+        files=digest(files),
+        partitions=partitions,
+    )
 
 
 def _left_out(columns: Sequence[Column]) -> list[str]:
@@ -129,6 +167,17 @@ def _key(replication: Replication, table: Table) -> tuple[str, ...]:
             hint="use the columns of the replica identity as `key`, or ALTER TABLE … REPLICA IDENTITY FULL",
         )
     return table.identity_columns
+
+
+def _check_key_read(table: Table, key: Sequence[str], columns: Sequence[Column]) -> None:
+    read = {column.name for column in columns}
+    lost = [name for name in key if name not in read]
+    if lost:
+        raise MethodUnavailable(
+            f"{table.id}: {', '.join(lost)} of the key is not among the columns that are replicated",
+            detail=f"rows are told apart by ({', '.join(key)})",
+            hint="add it to `columns`, or take it out of `exclude_columns`",
+        )
 
 
 def _with_lsn(batches: Iterator[Batch], schema: pa.Schema, lsn: Lsn) -> Iterator[Batch]:
@@ -186,15 +235,27 @@ def _settings(replication: Replication) -> str:
     )
 
 
+def _unfiltered(_piece: Piece, _columns: Sequence[Column]) -> None:
+    return None
+
+
 def steps(
     replication: Replication,
     bookmark: LogBasedBookmark,
     pieces: Iterable[Piece],
     look: Callable[[Piece, Difference, LogBasedBookmark], pa.RecordBatch | None],
+    passing: Callable[[Piece, Sequence[Column]], Passing | None] = _unfiltered,
+    *,
+    inserts_only: bool = False,
 ) -> Iterator[Reading]:
     """What must be applied of `pieces`, one Reading a step; each bookmark follows from the one before.
 
-    `look` is `shape.fills` with the source at hand; it is asked when the table's columns have changed.
+    Args:
+        look: `shape.fills` with the source at hand, asked when the table's columns have changed.
+        passing: the row filter for a piece and its chosen columns; None where there is none, or where the
+            log has only rows that pass.
+        inserts_only: no old rows are published, so no identity is needed.
+
     Raises `shape.ReadAnew` when only a new snapshot can go on from here.
     """
     for piece in pieces:
@@ -202,14 +263,21 @@ def steps(
         if not len(rows):
             continue
         columns = _chosen(replication, piece.columns)
+        if len(columns) < len(piece.columns):
+            chosen = {column.name for column in columns}
+            rows = without_columns(rows, [c.name for c in piece.columns if c.name not in chosen])
         reshape = Reshape()
         change = difference(bookmark.columns, columns)
         if change is not None:
             reshape = Reshape(change.renamed, look(piece, change, bookmark))
-        check_identity(_renamed(bookmark.key, reshape), piece.columns, piece.identity)
+        if not inserts_only:
+            check_identity(_renamed(bookmark.key, reshape), piece.columns, piece.identity)
+        if replication.where is not None:
+            check_sent(rows)
+        asked = passing(piece, columns)
         for part in _parts(rows):
             size = round(piece.size * len(part) / max(len(piece.rows), 1))
-            bookmark, reading = _step(replication, bookmark, columns, part, size, reshape)
+            bookmark, reading = _step(replication, bookmark, columns, part, size, reshape, asked)
             yield reading
             reshape = Reshape()
 
@@ -249,16 +317,21 @@ def _step(
     rows: pl.DataFrame,
     size: int,
     reshape: Reshape,
+    passing: Passing | None,
 ) -> tuple[LogBasedBookmark, Reading]:
     soft = replication.shape is Shape.SOFT_DELETE
     key = _renamed(bookmark.key, reshape)
     scope: Changes | Counts
     if key:
         folded = fold(rows, key)
+        if passing is not None:
+            folded = filter_states(folded, key, passing)
         batch = keyed_rows(folded.states, columns, key, soft=soft, size=size)
         scope = Changes(key, folded.truncated, soft, reshape)
     else:
         counted = count(rows, [column.name for column in columns])
+        if passing is not None:
+            counted = filter_counts(counted, passing)
         batch = counted_rows(counted.rows, columns, soft=soft, size=size)
         scope = Counts(counted.truncated, soft, reshape)
     lsn, sequence = rows.select(pl.last(LSN), pl.last(SEQUENCE)).row(0)

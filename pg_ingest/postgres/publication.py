@@ -35,7 +35,7 @@ VIA_ROOT_VERSION = 130000
 REFUSES_GENERATED_VERSION = 180000
 """From here on the server refuses writes that need an unpublished generated column as old value."""
 
-_EVERYTHING = frozenset({"insert", "update", "delete", "truncate"})
+EVERY_OPERATION = frozenset({"insert", "update", "delete", "truncate"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Publication:
     @property
     def missing_operations(self) -> tuple[str, ...]:
         """What it leaves out, so that it does not reach the destination."""
-        return tuple(sorted(_EVERYTHING - self.operations))
+        return tuple(sorted(EVERY_OPERATION - self.operations))
 
 
 def read_publication(session: Session, name: str) -> Publication | None:
@@ -81,7 +81,7 @@ def read_publication(session: Session, name: str) -> Publication | None:
     return Publication(
         name=name,
         all_tables=row["puballtables"],
-        operations=frozenset(o for o in _EVERYTHING if row.get(f"pub{o}", False)),
+        operations=frozenset(o for o in EVERY_OPERATION if row.get(f"pub{o}", False)),
         via_root=row.get("pubviaroot", False),
         ours=comment == OURS,
         tables=frozenset(TableId(*table) for table in tables),
@@ -90,7 +90,7 @@ def read_publication(session: Session, name: str) -> Publication | None:
 
 @dataclass(frozen=True, slots=True)
 class Narrowed:
-    """What a publication leaves out of a table: columns that are not in `columns`, rows that do not pass `filter`.
+    """What is published of a table: these columns, and the rows that pass `filter`.
 
     `filter` is as the server prints it, None for no filter.
     """
@@ -258,7 +258,7 @@ WHERE c.relreplident = 'f' OR EXISTS (
 
 
 def refusals(
-    session: Session, tables: Collection[Table], operations: Collection[str] = _EVERYTHING
+    session: Session, tables: Collection[Table], operations: Collection[str] = EVERY_OPERATION
 ) -> dict[TableId, MethodUnavailable]:
     """Why each of these tables must not be published with these operations; the others may."""
     found = {table.id: _kind_refused(session, table, tables) for table in tables}

@@ -59,7 +59,7 @@ def test_every_key_is_explained(
     if required:
         assert any(row.startswith("required") for row in rows)
     elif default is not None and default is not False:
-        text = {"[]": "[]", "{}": "{}"}.get(str(default), str(default))
+        text = {"[]": "[]", "{}": "{}", "True": "true"}.get(str(default), str(default))
         assert any(f"`{text}`" in row for row in rows), f"the default of {key} is {text}"
 
 

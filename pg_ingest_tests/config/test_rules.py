@@ -123,14 +123,12 @@ REFUSED = [
         "or `mode: message` without one",
     ),
     (
-        shop(log={"heartbeat": {"every": "60s", "mode": "table", "table": "public.beat"}}),
-        "sources.shop.log.heartbeat.mode: a heartbeat of mode table is not available yet in 0.1 — "
-        "available: mode: message",
+        shop(log={"heartbeat": {"every": "60s", "mode": "table", "table": "beat"}}),
+        "sources.shop.log.heartbeat.table: is not schema.table (beat) — write public.beat",
     ),
     (
-        orders(method="log_based", where="id > 1"),
-        "sources.shop.tables.public.orders.where: a row filter with log_based is not available yet in 0.1 "
-        "— remove it and filter in the destination, or take another method",
+        shop(log={"start_lsn": "16-B374D848"}),
+        'sources.shop.log.start_lsn: is not a WAL position (16-B374D848) — write it in quotes: "16/B374D848"',
     ),
     (
         shop(tls={"mode": "require", "client_cert": "c.pem"}),
@@ -197,6 +195,25 @@ REFUSED = [
         'of a (shop.orders) — write `naming: {schema: "{source}"}` below sources.b',
     ),
     (
+        orders(method="xmin", replicate_deletes=False),
+        f"{ORDERS}.replicate_deletes: has no meaning with the method xmin — write "
+        "`method: delta_snapshot`, or remove it",
+    ),
+    (
+        orders(method="xmin", row_identifier_key=["id"]),
+        f"{ORDERS}.row_identifier_key: has no meaning with the method xmin — write "
+        "`method: delta_snapshot`, or remove it and write `key`",
+    ),
+    (
+        orders(method="delta_snapshot", row_identifier_key=["id"], key=["id"]),
+        f"{ORDERS}.row_identifier_key: stands beside key, which says the same — keep one of them",
+    ),
+    (
+        orders(method="delta_snapshot", row_identifier_key=["id"], exclude_columns=["id"]),
+        f"{ORDERS}.row_identifier_key: needs a column that is left out (id) — add it to columns, or take "
+        "it from exclude_columns",
+    ),
+    (
         two("_PGI", "public.orders"),
         f"{ORDERS}: the schema _PGI is reserved in the destination (public.orders) — choose other names below "
         "sources.shop.naming, or exclude it",
@@ -247,6 +264,8 @@ TAKEN = [
     two("{source}_{schema}", "public.orders", "old.orders"),
     orders(method="key_based", replication_key="at", columns=["at"]),
     orders(partition_by={**WINDOW, "end": "2024-01-02"}),
+    orders(method="xmin", key=["id"], where="id > 0"),
+    orders(method="delta_snapshot", row_identifier_key=["a", "b"], replicate_deletes=False),
     shop(databases=["a", "b"]),
     shop(databases=["a"], log={"slot": "mine", "heartbeat": {"every": "60s"}}),
     shop(tls={"mode": "verify-full", "root_cert": "a", "client_cert": "b", "client_key": "c"}),

@@ -177,11 +177,11 @@ def test_a_fault_that_passes_is_tried_again(
 
     snapshot, left = log_based.snapshot, [1]
 
-    def busy_once(session: Any, replication: Any, table: Any) -> Any:
+    def busy_once(session: Any, replication: Any, table: Any, **options: Any) -> Any:
         if replication.table.name == "a" and left[0]:
             left[0] -= 1
             raise SourceBusy("not now")
-        return snapshot(session, replication, table)
+        return snapshot(session, replication, table, **options)
 
     monkeypatch.setattr(log_based, "snapshot", busy_once)
     result = run(loaded, database, instance)
@@ -241,11 +241,11 @@ def test_another_attempt_does_not_reset_again(
     run(loaded, database, instance)
     snapshot, read = log_based.snapshot, list[str]()
 
-    def busy_once(session: Any, replication: Any, table: Any) -> Any:
+    def busy_once(session: Any, replication: Any, table: Any, **options: Any) -> Any:
         read.append(replication.table.name)
         if read.count("b") == 1 and read[-1] == "b":
             raise SourceBusy("not now")
-        return snapshot(session, replication, table)
+        return snapshot(session, replication, table, **options)
 
     monkeypatch.setattr(log_based, "snapshot", busy_once)
     options = {

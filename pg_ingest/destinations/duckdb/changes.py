@@ -15,6 +15,7 @@ from typing import LiteralString
 import pyarrow as pa
 
 from pg_ingest.batch import Changes, Counts, Reshape
+from pg_ingest.destinations.destination import NotContinued
 from pg_ingest.destinations.duckdb import tables
 from pg_ingest.destinations.duckdb.arrival import ALWAYS, Arrival, Change
 from pg_ingest.destinations.duckdb.columns import (
@@ -27,7 +28,6 @@ from pg_ingest.destinations.duckdb.columns import (
 from pg_ingest.destinations.duckdb.merge import carry_over, same
 from pg_ingest.destinations.duckdb.statement import Sql, identifier, joined, literal, sql
 from pg_ingest.destinations.duckdb.tables import Stored
-from pg_ingest.errors import DestinationFailed
 
 PRESENT, UNCHANGED, BASE, COUNT, _ = CONTROL
 
@@ -38,7 +38,7 @@ def apply_changes(arrival: Arrival, scope: Changes) -> Change:
     """Apply the last states of keys; the stage is gone afterwards."""
     table, notes = _reshaped(arrival, scope.reshape)
     deleted = _truncate(arrival, table, scope.soft) if scope.truncated else 0
-    _fill(arrival, table, scope.columns)
+    _fill(arrival, table, scope.columns, mixed=scope.mixed)
     same_key = same([(key, "") for key in scope.columns])
     carry_over(arrival, table, same_key)
     live = _live(scope.soft)
@@ -162,8 +162,8 @@ def _add_ours(arrival: Arrival, table: Stored) -> None:
             )
 
 
-def _not_continued(arrival: Arrival, what: str) -> DestinationFailed:
-    return DestinationFailed(
+def _not_continued(arrival: Arrival, what: str) -> NotContinued:
+    return NotContinued(
         f"{arrival.target} is not the table that the log continues",
         detail=what,
         hint="somebody changed it, or lost a part of it; nothing was stored;"
@@ -201,7 +201,7 @@ def _truncate(arrival: Arrival, table: Stored, soft: bool) -> int:
     return arrival.run(sql("DELETE FROM {table} AS t WHERE {ours}", **parts))
 
 
-def _fill(arrival: Arrival, table: Stored, key: tuple[str, ...]) -> None:
+def _fill(arrival: Arrival, table: Stored, key: tuple[str, ...], *, mixed: bool) -> None:
     """Take the values that the log left out from the stored rows."""
     left_out = arrival.connection.execute(
         sql(
@@ -233,7 +233,7 @@ def _fill(arrival: Arrival, table: Stored, key: tuple[str, ...]) -> None:
                 **_parts(arrival, table),
             )
         )
-        if filled != wanted:
+        if filled != wanted and not mixed:
             raise _not_continued(
                 arrival, f"{wanted - filled} values of {name} that did not change are not there"
             )

@@ -1,0 +1,215 @@
+"""A row filter asked of rows that are not in a table: those that the log told us.
+
+Only the server knows what its expression means: collations, casts, operators of extensions, three-valued logic.
+So it is asked again, with the very text of the configuration, over the values that it sent itself: each value's
+text goes back, becomes its type by the cast of that name, takes its column's collation, and the answers return
+as one text of `0` and `1`. Nothing is written and no table is read; a request holds at most about REQUEST_BYTES
+of values. Only the columns that the filter names travel.
+
+The filter sees columns by their names alone, in a row that is called otherwise than the table. So a text that
+names the table (`orders.status`, or the row as a whole), a system column, or a column that is not replicated is
+refused by the server before anything is captured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import polars as pl
+from psycopg import sql
+
+from pg_ingest.errors import QueryRefused
+from pg_ingest.postgres.filter_words import reasons_against, words_of
+from pg_ingest.postgres.select import relation, select_rows, verbatim
+from pg_ingest.postgres.session import Session
+from pg_ingest.table import Column, Table, TableId
+
+REQUEST_BYTES = 4 << 20
+"""Values sent at once: the server holds each of them a few times while it answers."""
+
+_ASK = """SELECT string_agg(CASE WHEN (
+{where}
+) THEN '1' ELSE '0' END, '' ORDER BY _pgi_place) FROM (
+SELECT _pgi_place{columns} FROM unnest({values}) WITH ORDINALITY AS _pgi_sent ({names}, _pgi_place)
+) AS _pgi_row"""
+
+_COLLATIONS = """
+SELECT a.attname::text, n.nspname::text, c.collname::text FROM pg_attribute AS a
+JOIN pg_collation AS c ON c.oid = a.attcollation JOIN pg_namespace AS n ON n.oid = c.collnamespace
+WHERE a.attrelid = %s::oid AND a.attnum > 0 AND NOT a.attisdropped AND c.collname <> 'default'
+"""
+
+
+def check_row_filter(session: Session, table: Table, columns: Sequence[Column], where: str) -> None:
+    """Raise QueryRefused unless the filter is one condition that also holds in the log.
+
+    Args:
+        columns: those that are replicated.
+    """
+    session.explain(select_rows(table, columns, where=where))
+    for reason in reasons_against(session, where):
+        raise QueryRefused(
+            f"the row filter (`where`) of {table.id} cannot hold in the log",
+            detail=reason,
+            hint="with log_based a filter may depend on the row alone: compare its columns with fixed"
+            " values; filter by time or by other tables in the destination",
+        )
+    row_filter = RowFilter(session, table.id, where)
+    plan = row_filter.plan(table.oid, columns)
+    for text in words_of(where).moving:
+        if text.strip("eE'") not in plan:
+            raise QueryRefused(
+                f"the row filter (`where`) of {table.id} cannot hold in the log",
+                detail=f"{text} is another date or time each time it is read",
+                hint="write the date itself",
+            )
+
+
+def same_filter(session: Session, table: Table, ours: str, theirs: str) -> bool:
+    """Whether the server understands both texts as the same condition; False for any other wording.
+
+    Raises QueryRefused when one of them is no condition over the table.
+    """
+    plans = []
+    for text in (ours, theirs):
+        asked = sql.SQL("EXPLAIN (VERBOSE, COSTS OFF) SELECT CASE WHEN (\n{}\n) THEN 1 END FROM {}")
+        statement = asked.format(verbatim(text), relation(table))
+        plans.append(session.rows(statement, what=f"comparing the row filters of {table.id}"))
+    return plans[0] == plans[1]
+
+
+@dataclass(slots=True)
+class RowFilter:
+    """The filter of one table, asked over a session of its database."""
+
+    session: Session
+    table: TableId
+    where: str
+    _needed: dict[tuple[int, tuple[Column, ...]], tuple[Column, ...]] = field(default_factory=dict)
+
+    def needed(self, oid: int, columns: Sequence[Column]) -> tuple[Column, ...]:
+        """Those of the columns that the filter names, perhaps with a few more.
+
+        Args:
+            oid: the table's.
+            columns: all that are replicated.
+
+        Raises QueryRefused when the filter needs anything else.
+        """
+        known = oid, tuple(columns)
+        if known not in self._needed:
+            text = self.where.casefold()
+            named = tuple(c for c in columns if c.name.casefold() in text) or tuple(columns[:1])
+            if not self._valid(oid, named):
+                self.plan(oid, columns)
+                named = tuple(columns)
+            self._needed[known] = named
+        return self._needed[known]
+
+    def passing(self, oid: int, columns: Sequence[Column], rows: pl.DataFrame) -> pl.Series:
+        """For each row whether it passes; its columns are texts as PostgreSQL prints them."""
+        needed = self.needed(oid, columns)
+        collations = self._collations(oid)
+        answers = [""]
+        for part in _bounded(rows.select([column.name for column in needed])):
+            statement = self._statement(needed, collations, _arrays(part, needed))
+            ((answer,),) = self.session.rows(statement, what=f"filtering changes of {self.table}")
+            answers.append(answer)
+        flags = np.frombuffer("".join(answers).encode(), dtype=np.uint8)
+        return pl.Series(flags == ord("1"))
+
+    def plan(self, oid: int, columns: Sequence[Column]) -> str:
+        """How the server would ask these columns; raises QueryRefused when it would not."""
+        statement = self._statement(columns, self._collations(oid), ["{}"] * len(columns))
+        asked = sql.SQL("EXPLAIN (VERBOSE, COSTS OFF) {}").format(statement)
+        try:
+            rows = self.session.rows(asked, what=f"the row filter (`where`) of {self.table}")
+        except QueryRefused as error:
+            raise self._refused(error.detail) from None
+        return "\n".join(line for (line,) in rows)
+
+    def _valid(self, oid: int, columns: Sequence[Column]) -> bool:
+        try:
+            self.plan(oid, columns)
+        except QueryRefused:
+            return False
+        return True
+
+    def _collations(self, oid: int) -> dict[str, tuple[str, str]]:
+        """The columns that have a collation of their own now."""
+        what = f"looking at the collations of {self.table}"
+        found = self.session.rows(_COLLATIONS, (oid,), what=what)
+        return {name: (schema, collation) for name, schema, collation in found}
+
+    def _statement(
+        self,
+        columns: Sequence[Column],
+        collations: Mapping[str, tuple[str, str]],
+        arrays: Sequence[str],
+    ) -> sql.Composable:
+        names = [sql.Identifier(f"c{number}") for number in range(len(columns))]
+        typed = [
+            sql.SQL(", {}::{}{} AS {}").format(
+                name,
+                sql.SQL(column.type.display),
+                _collate(collations.get(column.name)),
+                sql.Identifier(column.name),
+            )
+            for name, column in zip(names, columns, strict=True)
+        ]
+        values = [sql.SQL("{}::text[]").format(sql.Literal(array)) for array in arrays]
+        return sql.SQL(_ASK).format(
+            where=verbatim(self.where),
+            columns=sql.SQL("").join(typed),
+            values=sql.SQL(", ").join(values),
+            names=sql.SQL(", ").join(names),
+        )
+
+    def _refused(self, detail: str) -> QueryRefused:
+        return QueryRefused(
+            f"the row filter (`where`) of {self.table} cannot hold in the log",
+            detail=detail,
+            hint="with log_based a filter names replicated columns, without the table's name before them, and"
+            " nothing else: no generated, excluded or system column",
+        )
+
+
+def _collate(collation: tuple[str, str] | None) -> sql.Composable:
+    if collation is None:
+        return sql.SQL("")
+    return sql.SQL(" COLLATE {}").format(sql.Identifier(*collation))
+
+
+def _bounded(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """In order, pieces of about REQUEST_BYTES, of at least one row."""
+    if not len(rows):
+        return
+    sizes = rows.select(
+        pl.sum_horizontal(pl.all().str.len_bytes().fill_null(0).cast(pl.Int64) + 4)
+    ).to_series()
+    parts = (sizes.cum_sum() - sizes) // REQUEST_BYTES
+    ends = [*(parts.diff() != 0).arg_true().to_list(), len(rows)]
+    for start, end in pairwise([0, *ends]):
+        yield rows.slice(start, end - start)
+
+
+def _arrays(rows: pl.DataFrame, columns: Sequence[Column]) -> list[str]:
+    """Each column as the text of an array."""
+    elements = [
+        pl.when(value.is_null())
+        .then(pl.lit("NULL"))
+        .otherwise(pl.concat_str(pl.lit('"'), _escaped(value), pl.lit('"')))
+        .str.join(",")
+        .alias(column.name)
+        for value, column in ((pl.col(column.name), column) for column in columns)
+    ]
+    return [f"{{{text}}}" for text in rows.select(elements).row(0)]
+
+
+def _escaped(value: pl.Expr) -> pl.Expr:
+    return value.str.replace_all("\\", "\\\\", literal=True).str.replace_all(
+        '"', '\\"', literal=True
+    )
