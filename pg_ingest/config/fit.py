@@ -22,6 +22,8 @@ from pg_ingest.table import PgType, RelationKind, Table, TypeKind
 _GROWING = frozenset({"int2", "int4", "int8", "numeric", "date", "timestamp", "timestamptz"})
 _MAY_GROW = frozenset({"text", "varchar", "bpchar", "uuid"})
 _MOMENTS = frozenset({"date", "timestamp", "timestamptz"})
+_BY_ROW_VERSION = frozenset({Method.XMIN, Method.DELTA_SNAPSHOT})
+_NEED_KEY = _BY_ROW_VERSION | {Method.KEY_BASED}
 _VIEWS = frozenset({RelationKind.VIEW, RelationKind.MATERIALIZED_VIEW})
 
 
@@ -87,6 +89,13 @@ def _kind(choice: Chosen, table: Table, method: Method | None) -> Iterator[Probl
             f"{table.id} is a {table.kind}, which writes no log",
             "write `method: full_table` or `method: key_based` for it, or exclude it",
         )
+    versioned = method in _BY_ROW_VERSION
+    if versioned and table.kind in (RelationKind.VIEW, RelationKind.FOREIGN):
+        yield Problem(
+            choice.path,
+            f"{table.id} is a {table.kind}, whose rows do not say which transaction wrote them",
+            "write `method: full_table` or `method: key_based` for it, or exclude it",
+        )
 
 
 def _reserved(choice: Chosen, table: Table) -> Iterator[Problem]:
@@ -119,13 +128,15 @@ def arriving(settings: TableConfig, table: Table) -> list[str]:
 
 
 def _keys(choice: Chosen, table: Table, method: Method | None) -> Iterator[Problem]:
-    if method is None or method is Method.FULL_TABLE or choice.settings.key is not None:
+    settings = choice.settings
+    declared = settings.key is not None or settings.row_identifier_key is not None
+    if method is None or method is Method.FULL_TABLE or declared:
         return
-    if method is Method.KEY_BASED and not table.primary_key:
+    if method in _NEED_KEY and not table.primary_key:
         what = "view" if table.kind in _VIEWS else "table without a primary key"
         yield Problem(
             choice.path,
-            f"{table.id} is a {what}, and key_based needs a key",
+            f"{table.id} is a {what}, and {method} needs a key",
             "name the columns that identify a row: `key: [id]`, or write `method: full_table`",
         )
     here = set(arriving(choice.settings, table))

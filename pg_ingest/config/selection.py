@@ -27,8 +27,9 @@ class Replication:
         target_schema, target_table: names in the destination; `{database}` is still open in them,
             use `target_for`.
         shared: several databases write into one destination table.
-        key: the declared key; () means the primary key.
+        key: the declared key (`key` or `row_identifier_key`); () means the primary key.
         columns: only these, None for all but `exclude_columns`.
+        replicate_deletes: for delta_snapshot: rows that are gone at the source go.
         split_key, split_hints: how a large table is cut into chunks; () means by its key.
     """
 
@@ -47,6 +48,7 @@ class Replication:
     shape: Shape = Shape.LIVE
     split_key: tuple[str, ...] = ()
     split_hints: SplitHints = NO_HINTS
+    replicate_deletes: bool = True
 
     @property
     def asset_key(self) -> tuple[str, str, str]:
@@ -175,7 +177,7 @@ def _replication(name: str, source: SourceConfig, choice: Chosen) -> Replication
         target_schema=schema,
         target_table=table,
         shared=several and DATABASE not in schema + table,
-        key=settings.key or (),
+        key=settings.key or settings.row_identifier_key or (),
         replication_key=settings.replication_key,
         columns=settings.columns,
         exclude_columns=settings.exclude_columns or (),
@@ -184,4 +186,5 @@ def _replication(name: str, source: SourceConfig, choice: Chosen) -> Replication
         shape=settings.shape,
         split_key=settings.split_key or (),
         split_hints=settings.split_hints,
+        replicate_deletes=settings.replicate_deletes is not False,
     )

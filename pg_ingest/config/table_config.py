@@ -13,7 +13,7 @@ from pg_ingest.config.large_tables import NO_HINTS, SplitHints
 from pg_ingest.config.method import Method, Shape
 from pg_ingest.config.names import Name, SomeNames
 from pg_ingest.config.problem import refuse
-from pg_ingest.config.strict import Strict
+from pg_ingest.config.strict import Flag, Strict
 
 
 class WindowSize(StrEnum):
@@ -77,6 +77,13 @@ class TableConfig(Strict):
     )
     replication_key: Name | None = Field(
         default=None, description="key_based: a column that grows with every insert and update."
+    )
+    replicate_deletes: Flag | None = Field(
+        default=None, description="delta_snapshot: find deleted rows too; default: true."
+    )
+    row_identifier_key: SomeNames | None = Field(
+        default=None,
+        description="delta_snapshot: columns that identify a row where there is no primary key.",
     )
     columns: SomeNames | None = Field(default=None, description="Only these columns.")
     exclude_columns: SomeNames | None = Field(default=None, description="All columns but these.")

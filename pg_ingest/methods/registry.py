@@ -10,7 +10,7 @@ from pg_ingest.bookmark import Bookmark
 from pg_ingest.config.model import Method
 from pg_ingest.config.selection import Replication
 from pg_ingest.errors import MethodUnavailable
-from pg_ingest.methods import full_table, key_based
+from pg_ingest.methods import delta_snapshot, full_table, key_based, xmin
 from pg_ingest.postgres.session import Session
 from pg_ingest.table import Table
 
@@ -42,6 +42,8 @@ class Reader(Protocol):
 _READERS: dict[Method, Reader] = {
     Method.FULL_TABLE: full_table.read,
     Method.KEY_BASED: key_based.read,
+    Method.XMIN: xmin.read,
+    Method.DELTA_SNAPSHOT: delta_snapshot.read,
 }
 
 

@@ -55,6 +55,26 @@ def test_unknown_columns_like_nothing(load: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("method", ["xmin", "delta_snapshot"])
+def test_what_names_its_writer_and_has_a_key(load: Any, method: str) -> None:
+    remedy = "name the columns that identify a row: `key: [id]`, or write `method: full_table`"
+    assert refused(load, KEYLESS, method=method) == (
+        f"{PATH}: public.orders is a table without a primary key, and {method} needs a key — {remedy}"
+    )
+    view = relation("public.orders", "at timestamptz", key="", kind=RelationKind.VIEW)
+    assert refused(load, view, method=method, key=["at"]) == (
+        f"{PATH}: public.orders is a view, whose rows do not say which transaction wrote them — "
+        "write `method: full_table` or `method: key_based` for it, or exclude it"
+    )
+
+
+def test_delta_snapshot_takes_its_own_word_for_the_key(load: Any) -> None:
+    settings = {"method": "delta_snapshot", "row_identifier_key": ["at"]}
+    [replication] = judged(load, catalog(KEYLESS), **settings).replications
+    assert replication.key == ("at",)
+    assert replication.replicate_deletes
+
+
 def test_key_based_needs_a_key(load: Any) -> None:
     remedy = "name the columns that identify a row: `key: [id]`, or write `method: full_table`"
     assert refused(load, KEYLESS, **BY_KEY) == (

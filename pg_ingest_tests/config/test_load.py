@@ -49,7 +49,6 @@ def test_all_at_once_with_lines(refusal: Any) -> None:
         "pg_ingest.yaml:12 sources.shop.tables.public.orders",
         "pg_ingest.yaml:14 sources.shop.tables.public.orders.where",
         "pg_ingest.yaml:15 sources.shop.tables.orders",
-        "pg_ingest.yaml:15 sources.shop.tables.orders.method",
         "pg_ingest.yaml:16 sources.shop.tables.public.items.partition_by.every",
         "pg_ingest.yaml:18 sources.shop.tables.public.pairs",
         "pg_ingest.yaml:22 sources.tiny.databases",

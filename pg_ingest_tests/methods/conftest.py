@@ -117,6 +117,14 @@ def keyed(table: str, replication_key: str, **settings: Any) -> Replication:
     return _replication(table, Method.KEY_BASED, {"replication_key": replication_key, **settings})
 
 
+def by_xmin(table: str, **settings: Any) -> Replication:
+    return _replication(table, Method.XMIN, settings)
+
+
+def delta(table: str, **settings: Any) -> Replication:
+    return _replication(table, Method.DELTA_SNAPSHOT, settings)
+
+
 def _replication(table: str, method: Method, settings: dict[str, Any]) -> Replication:
     return Replication(
         source="shop",

@@ -1,0 +1,268 @@
+"""What `xmin` and `delta_snapshot` share: what is read, from which position on, and when all is read again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from pg_ingest.batch import Batch, Everything, Keys, Reading
+from pg_ingest.bookmark import (
+    Bookmark,
+    DeltaSnapshotBookmark,
+    LoggedColumn,
+    Partition,
+    XminBookmark,
+    method_of,
+)
+from pg_ingest.config.selection import Replication
+from pg_ingest.errors import ConfigError, MethodUnavailable, PermissionMissing, SourceBusy
+from pg_ingest.methods.columns import chosen_columns, key_columns
+from pg_ingest.methods.moment import Moment
+from pg_ingest.methods.partitions import went_or_emptied
+from pg_ingest.methods.shape import logged
+from pg_ingest.postgres import row_versions
+from pg_ingest.postgres.partitions import partitions_of
+from pg_ingest.postgres.privileges import grant_columns
+from pg_ingest.postgres.row_versions import InPartitions, WrittenBetween
+from pg_ingest.postgres.select import Condition, SelectQuery, select_rows
+from pg_ingest.postgres.session import Session
+from pg_ingest.postgres.storage import digest
+from pg_ingest.table import Column, RelationKind, Table
+
+FURTHEST = 1 << 31
+"""Ids that may be given out between two syncs. Up to 2^32 nothing could be missed; but a server that gave out
+this many without us has frozen everything we know, and rows of 2^32 ids ago would be taken for new ones."""
+
+PATIENCE = 0.5
+"""Seconds to wait until the server has flushed what the snapshot sees (`wal_writer_delay` is 0.2 s)."""
+
+_PAUSE = 0.02
+
+_WITH_ROW_VERSIONS = frozenset(
+    {RelationKind.TABLE, RelationKind.PARTITIONED, RelationKind.MATERIALIZED_VIEW}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is read, settled before any row is."""
+
+    table: Table
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    where: str | None
+
+    @property
+    def unproven_key(self) -> tuple[str, ...]:
+        """The key, where only the configuration says that it is unique."""
+        unique = frozenset(self.table.primary_key)
+        return () if unique and unique <= frozenset(self.key) else self.key
+
+    def rows(self, *conditions: Condition) -> SelectQuery:
+        """The rows that meet all conditions."""
+        return select_rows(self.table, self.columns, where=self.where, bounds=conditions)
+
+    def keys(self, *conditions: Condition) -> SelectQuery:
+        """Only the key of these rows."""
+        columns = [column for column in self.columns if column.name in self.key]
+        return select_rows(self.table, columns, where=self.where, bounds=conditions)
+
+
+def planned(
+    session: Session, replication: Replication, table: Table, window: tuple[str, str] | None
+) -> Plan:
+    """What to read.
+
+    Raises ConfigError for a window, MethodUnavailable for a relation whose rows do not say who wrote them or
+    that has no key, PermissionMissing, QueryRefused, SourceTableChanged.
+    """
+    if window is not None:
+        raise ConfigError(
+            f"{table.id} is read by what changed in it, not in windows",
+            hint="take `method: full_table` for a table with `partition_by`",
+        )
+    columns = chosen_columns(session, replication, table)
+    key = key_columns(replication, table, columns)
+    refuse_without_xmin(session, replication, table)
+    plan = Plan(table, columns, key, replication.where)
+    session.explain(plan.rows())
+    return plan
+
+
+def refuse_without_xmin(session: Session, replication: Replication, table: Table) -> None:
+    """Raise MethodUnavailable for a relation without `xmin`, PermissionMissing where it may not be read."""
+    strange = row_versions.without_xmin(session, table)
+    if table.kind not in _WITH_ROW_VERSIONS or strange:
+        detail = ", ".join(f"{name}: {method}" for name, method in strange[:5])
+        raise MethodUnavailable(
+            f"{table.id}: its rows do not say which transaction wrote them",
+            detail=f"it is a {table.kind}" if not detail else f"stored otherwise: {detail}",
+            hint=f"{replication.method} needs a table; take `method: key_based` or `method: full_table`",
+        )
+    if not row_versions.may_read_xmin(session, table):
+        raise PermissionMissing(
+            f"{table.id}: the hidden column xmin may not be read by role {session.role}",
+            detail="only some columns of the table are granted, and xmin is one that has to be granted too",
+            hint=f"{grant_columns(table.id, ['xmin'], session.role)}"
+            " or grant SELECT on the whole table, or take another method",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a reading begins.
+
+    Attributes:
+        old: the bookmark to go on from, None to read everything.
+        now: what the new bookmark will say.
+        came: oids of partitions that must be read whole.
+        notes: for people.
+    """
+
+    old: XminBookmark | None
+    now: XminBookmark
+    came: tuple[int, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def changed(self) -> tuple[Condition, ...]:
+        """What a row must meet one of to be read; empty where all are."""
+        if self.old is None:
+            return ()
+        written = WrittenBetween(self.old.xmin, max(self.now.xmax, self.old.xmin))
+        return (written, InPartitions(self.came)) if self.came else (written,)
+
+
+def started(
+    moment: Moment, plan: Plan, server: str, bookmark: Bookmark | None, *, reset: bool
+) -> Start:
+    """Compare what was read with what is there; raise SourceBusy on a standby that is too far behind."""
+    now = _bookmark(moment, plan, server)
+    if bookmark is None or reset:
+        return Start(None, now, (), ())
+    if not isinstance(bookmark, XminBookmark):
+        reason = f"it was loaded by {method_of(bookmark)} before"
+        return Start(None, now, (), (f"all rows are read once: {reason}",))
+    if moment.session.is_standby and _same_history(bookmark, now) and now.xmax < bookmark.xmax:
+        raise _behind(moment, bookmark, now)
+    reason = why_everything(bookmark, now)
+    if reason:
+        return Start(None, now, (), (f"all rows are read again: {reason}",))
+    came = _came(bookmark.partitions, now.partitions)
+    return Start(bookmark, now, came, tuple(_notes(bookmark, now, came)))
+
+
+def _bookmark(moment: Moment, plan: Plan, server: str) -> XminBookmark:
+    session, table, seen = moment.session, moment.table, moment.snapshot
+    computed = row_versions.virtual_columns(session, table)
+    columns = [
+        replace(column, type=f"{column.type} AS {computed[column.name]}")
+        if column.name in computed
+        else column
+        for column in logged(plan.columns)
+    ]
+    return XminBookmark(
+        xmin=seen.xmin,
+        xmax=seen.xmax,
+        server=server,
+        file=digest({table.oid: moment.files.get(table.oid)}),
+        partitions=partitions_of(session, table),
+        columns=tuple(columns),
+        key=plan.key,
+        where=plan.where,
+    )
+
+
+def _same_history(old: XminBookmark, now: XminBookmark) -> bool:
+    return not old.server or not now.server or old.server == now.server
+
+
+def why_everything(old: XminBookmark, now: XminBookmark) -> str:
+    """Why the rows changed since `old` are not all that must be read; empty where they are."""
+    if not _same_history(old, now):
+        return _other_history(old.server, now.server)
+    if now.xmax < old.xmax:
+        return f"the transaction counter went back from {old.xmax} to {now.xmax}"
+    if now.xmax - old.xmin >= FURTHEST:
+        return f"{now.xmax - old.xmin:,} transaction ids were given out since"
+    if old.file != now.file:
+        return "the table was truncated, rewritten or made anew (it has another file)"
+    if old.key != now.key:
+        return f"rows are recognised by ({', '.join(now.key)}), before by ({', '.join(old.key)})"
+    if old.where != now.where:
+        return "the row filter is another one"
+    other = _other_columns(old.columns, now.columns)
+    return f"columns are new or of another kind: {', '.join(other)}" if other else ""
+
+
+def _other_history(old: str, now: str) -> str:
+    system, timeline, _ = now.split("/")
+    if old.split("/")[0] != system:
+        return "this is another server (system identifier) than the one that was read before"
+    if old.split("/")[1] != timeline:
+        return "the server was promoted or restored (another timeline), and may have lost what was read"
+    return "the database was dropped and made anew"
+
+
+def _other_columns(old: tuple[LoggedColumn, ...], now: tuple[LoggedColumn, ...]) -> list[str]:
+    known = set(old)
+    return [column.name for column in now if column not in known]
+
+
+def _came(old: tuple[Partition, ...], now: tuple[Partition, ...]) -> tuple[int, ...]:
+    known = set(old)
+    return tuple(partition.oid for partition in now if partition not in known)
+
+
+def _notes(old: XminBookmark, now: XminBookmark, came: tuple[int, ...]) -> Iterator[str]:
+    if came:
+        yield f"partitions read whole, because they were attached, created or rewritten: {len(came)}"
+    went = went_or_emptied(old.partitions, now.partitions)
+    if went:
+        yield f"partitions {went}"
+    if now.xmin == old.xmin < old.xmax:
+        yield (
+            f"the position waits for transaction {now.xmin % row_versions.IDS}, which has been open since"
+            " an earlier sync; rows written after it began are read again, none is lost"
+        )
+
+
+def _behind(moment: Moment, old: XminBookmark, now: XminBookmark) -> SourceBusy:
+    return SourceBusy(
+        f"{moment.table.id}: this standby is behind what has been read already",
+        detail=f"transaction ids below {old.xmax} were seen, here they end at {now.xmax}",
+        hint="it is tried again until the standby has caught up; if it was restored to an earlier time,"
+        f" `pg-ingest reset {moment.table.id}` reads all rows again",
+    )
+
+
+def scope_of(start: Start, plan: Plan) -> Everything | Keys:
+    """What the rows replace where no deletes are looked for."""
+    return Everything(plan.unproven_key) if start.old is None else Keys(plan.key)
+
+
+def durably(
+    moment: Moment, start: Start, reading: Reading, batches: Iterator[Batch]
+) -> Iterator[Batch]:
+    """The same batches; then the reading's bookmark is made one that a crash of the server leaves true.
+
+    See "A server that crashes" in `methods/xmin.py`.
+    """
+    yield from moment.checked(batches)
+    mark = reading.bookmark
+    assert isinstance(mark, XminBookmark)
+    deadline = time.monotonic() + PATIENCE
+    while not row_versions.is_flushed(moment.session, moment.snapshot.lsn):
+        if time.monotonic() >= deadline:
+            safe = row_versions.durable_id(moment.session)
+            floor = 0 if start.old is None else start.old.xmin
+            reading.bookmark = _lowered(mark, max(floor, min(mark.xmin, safe)))
+            return
+        time.sleep(_PAUSE)
+
+
+def _lowered(mark: XminBookmark, xmin: int) -> XminBookmark:
+    if isinstance(mark, DeltaSnapshotBookmark):
+        return replace(mark, xmin=xmin, rows=mark.rows if xmin == mark.xmin else None)
+    return replace(mark, xmin=xmin)

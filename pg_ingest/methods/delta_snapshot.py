@@ -1,0 +1,149 @@
+"""Delta snapshot: changed rows as by `xmin`, and the rows that are gone, by comparing keys.
+
+Everything is read in **one** snapshot: the rows that changed (`methods/xmin.py` says why none is missed), and
+then the keys of all other rows. Together these are all keys there are at that moment, so the stored rows with
+other keys are exactly those that were deleted, whose key was changed, or that pass the filter no more. Each
+key comes once, with its row or alone, and the destination checks that.
+
+**Mostly the keys need not travel.** One scan counts the rows, those that have not changed since the last
+sync, and those whose writers might still come again at the next one (ids from the snapshot's xmin on). If at
+the last sync there were `n` rows, all below its xmin, then each of them that was neither deleted nor changed
+is still an unchanged row, and there are no other unchanged rows. So *`n` unchanged rows now* means that none
+of the `n` is gone: there is nothing to delete. This is exact, no checksum is involved, and it covers the
+tables where nothing happened and those that only grow. An update makes the number smaller, as a delete does;
+then the keys travel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+
+import pyarrow as pa
+
+from pg_ingest.batch import SYSTEM, AllKeys, Batch, Reading
+from pg_ingest.bookmark import Bookmark, DeltaSnapshotBookmark, XminBookmark
+from pg_ingest.config.selection import Replication
+from pg_ingest.decode.types import arrow_schema
+from pg_ingest.methods import xmin
+from pg_ingest.methods.changed_rows import Plan, Start, durably, planned, scope_of, started
+from pg_ingest.methods.moment import Moment, at_one_moment
+from pg_ingest.postgres.row_versions import (
+    Either,
+    Neither,
+    WrittenBetween,
+    count_rows,
+    server_of,
+)
+from pg_ingest.postgres.session import Session
+from pg_ingest.table import Table
+
+LISTED = pa.field("_pgi_listed", pa.bool_(), metadata={SYSTEM: b"control"})
+
+
+@contextmanager
+def read(
+    session: Session,
+    replication: Replication,
+    table: Table,
+    bookmark: Bookmark | None,
+    *,
+    reset: bool,
+    window: tuple[str, str] | None,
+) -> Iterator[Reading]:
+    """The rows written since the bookmark, and what says which others are gone; else as `xmin.read`.
+
+    With `replicate_deletes: false` just what `xmin.read` gives.
+    """
+    if not replication.replicate_deletes:
+        with xmin.read(
+            session, replication, table, bookmark, reset=reset, window=window
+        ) as reading:
+            yield reading
+        return
+    plan = planned(session, replication, table, window)
+    server = server_of(session)
+    with at_one_moment(session, table) as moment:
+        start = started(moment, plan, server, bookmark, reset=reset)
+        news = _looked(moment, plan, start)
+        schema = arrow_schema(plan.columns)
+        reading = Reading(
+            schema=schema.append(LISTED) if news.may_lack else schema,
+            batches=iter(()),
+            scope=AllKeys(plan.key) if news.may_lack else scope_of(start, plan),
+            bookmark=news.bookmark,
+            phase="incremental" if start.old else "snapshot",
+            position_from=str(start.old.xmin) if start.old else "",
+            position_to=str(start.now.xmin),
+            notes=list(start.notes),
+        )
+        batches = _batches(moment, plan, start, news, reading.schema)
+        reading.batches = durably(moment, start, reading, batches)
+        yield reading
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What one scan says of the table.
+
+    Attributes:
+        changed: there are rows to read.
+        may_lack: stored rows may have no row at the source any more, so all keys must travel.
+    """
+
+    changed: bool
+    may_lack: bool
+    bookmark: DeltaSnapshotBookmark
+
+
+def _looked(moment: Moment, plan: Plan, start: Start) -> _News:
+    now, old = start.now, start.old
+    total, changed, open_ended = count_rows(
+        moment.session,
+        moment.table,
+        plan.where,
+        [Either(start.changed), WrittenBetween(now.xmin, now.xmax)],
+    )
+    before = old.rows if isinstance(old, DeltaSnapshotBookmark) else None
+    return _News(
+        changed=old is None or changed > 0,
+        may_lack=old is not None and total - changed != before,
+        bookmark=DeltaSnapshotBookmark(
+            **{each.name: getattr(now, each.name) for each in fields(XminBookmark)},
+            rows=None if open_ended else total,
+        ),
+    )
+
+
+def _batches(
+    moment: Moment, plan: Plan, start: Start, news: _News, schema: pa.Schema
+) -> Iterator[Batch]:
+    """All rows; or those that changed, and where it must be the keys of the others."""
+    if start.old is None:
+        yield from moment.rows(plan.rows())
+        return
+    if news.changed:
+        for batch in moment.rows(plan.rows(Either(start.changed))):
+            yield _whole(batch, schema) if news.may_lack else batch
+    if news.may_lack:
+        for batch in moment.rows(plan.keys(Neither(start.changed))):
+            yield _listed(batch, schema)
+
+
+def _whole(batch: Batch, schema: pa.Schema) -> Batch:
+    listed = pa.repeat(pa.scalar(False), batch.rows.num_rows)
+    rows = pa.RecordBatch.from_arrays([*batch.rows.columns, listed], schema=schema)
+    return Batch(rows, batch.rejected, batch.size)
+
+
+def _listed(batch: Batch, schema: pa.Schema) -> Batch:
+    """Rows of which only the key is known; one whose key cannot be stored has no stored row either."""
+    count = batch.rows.num_rows
+    known = {name: batch.rows.column(name) for name in batch.rows.schema.names}
+    known[LISTED.name] = pa.repeat(pa.scalar(True), count)
+    arrays = [
+        known[field.name] if field.name in known else pa.nulls(count, field.type)
+        for field in schema
+    ]
+    return Batch(pa.RecordBatch.from_arrays(arrays, schema=schema), size=batch.size)
