@@ -17,11 +17,11 @@ from pg_ingest.doctor.finding import (
     skipped,
     warning,
 )
+from pg_ingest.doctor.tunnel import NO_TUNNEL, check_tunnel
 from pg_ingest.errors import LoginFailed, PermissionMissing, PgIngestError, SourceUnreachable
 from pg_ingest.postgres.provider import pooler_of
 from pg_ingest.postgres.reach import probe
 from pg_ingest.postgres.session import Session
-from pg_ingest.postgres.tls import is_local
 from pg_ingest.postgres.tls import is_local
 
 Findings = Generator[Finding, None, str]
@@ -32,8 +32,12 @@ def check_way(source: str, settings: SourceConfig) -> Findings:
     """Whether the server may be tried at all: secrets can be read, somebody answers."""
     secrets = list(check_secrets(source, settings))
     yield from secrets
-    host = _host(source, settings)
-    yield host
+    if settings.ssh is None:
+        way = [_host(source, settings)]
+    else:
+        way = list(check_tunnel(source, settings, settings.ssh))
+    yield from way
+    host = way[-1]
     pooler = pooler_of(settings.host)
     if pooler is not None:
         yield warning(
@@ -48,6 +52,8 @@ def check_way(source: str, settings: SourceConfig) -> Findings:
         why = "because a secret cannot be read"
     elif host.verdict is Verdict.FAILED:
         why = "because the host does not answer"
+    elif host.verdict is Verdict.SKIPPED:
+        why = NO_TUNNEL
     if why:
         yield skipped(source, Test.LOGIN, why)
     return why
@@ -123,11 +129,13 @@ def check_encryption(source: str, settings: SourceConfig, session: Session) -> F
             "tls: {mode: verify-full, root_cert: …} proves that it is the server; where it does not send"
             f" its chain, tls: {{mode: require, fingerprint: {found.fingerprint}}}",
         )
+    end = "this machine" if settings.ssh is None else f"the SSH server {settings.ssh.address}"
     if is_local(settings.host):
-        return passed(source, Test.ENCRYPTION, "none: the connection does not leave this machine")
+        return passed(source, Test.ENCRYPTION, f"none: the connection does not leave {end}")
+    behind = "" if settings.ssh is None else f" behind {end}"
     return warning(
         source,
         Test.ENCRYPTION,
-        "none: passwords and rows cross the network as they are",
+        f"none: passwords and rows cross the network{behind} as they are",
         "switch `ssl` on at the server, then tls: {mode: verify-full, root_cert: …}",
     )
