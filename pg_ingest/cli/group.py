@@ -27,6 +27,7 @@ COMMANDS = {
     "dev": "Open Dagster's UI with this configuration.",
     "discover": "Look at the sources and save what is there.",
     "reset": "Reload tables from scratch; old rows stay visible until the new ones are in.",
+    "setup-sql": "Print the script that an administrator runs so that a source can be read.",
     "status": "Show what the destination holds and when it came.",
     "sync": "Replicate sources or tables now.",
 }
@@ -41,7 +42,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"pg_ingest.cli.{cmd_name}_command")
+        module = importlib.import_module(f"pg_ingest.cli.{cmd_name.replace('-', '_')}_command")
         command: click.Command = module.command
         return command
 

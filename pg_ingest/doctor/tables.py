@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from pg_ingest.config.model import Method
+from pg_ingest.config.needs import hidden_columns
 from pg_ingest.config.selection import Replication
 from pg_ingest.doctor.finding import (
     Finding,
@@ -23,13 +24,13 @@ from pg_ingest.methods.columns import chosen_columns, key_columns
 from pg_ingest.methods.registry import reader_for
 from pg_ingest.methods.replication_key import followed_key
 from pg_ingest.postgres.catalog import describe, unreadable_columns
-from pg_ingest.postgres.privileges import grant_bypass, grant_table
+from pg_ingest.postgres.privileges import grant_bypass, grant_columns, grant_table
 from pg_ingest.postgres.provider import Provider
 from pg_ingest.postgres.select import select_rows
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.table_facts import TableFacts
 from pg_ingest.setup.steps import bypass_remark
-from pg_ingest.table import Column, ReplicaIdentity, Table
+from pg_ingest.table import Column, RelationKind, ReplicaIdentity, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def check_table(
     table, facts = subject.table, subject.facts
     if table is None or facts is None:
         return
-    columns = yield from _grants(subject, table)
+    columns = yield from _grants(subject, table, facts)
     if not columns:
         return
     if facts.rows_hidden:
@@ -91,27 +92,54 @@ def _table(subject: Subject) -> str:
     return f"{table.kind.value}, {replication.method.value}{size}"
 
 
-def _grants(subject: Subject, table: Table) -> Generator[Finding, None, tuple[Column, ...]]:
+def _grants(
+    subject: Subject, table: Table, facts: TableFacts
+) -> Generator[Finding, None, tuple[Column, ...]]:
     """Whether table and columns may be read; returns the columns that will be, none if they cannot."""
     session, replication = subject.session, subject.replication
+    partitioned = table.kind is RelationKind.PARTITIONED
+    hidden = hidden_columns(replication.method, partitioned=partitioned)
+    closed = [name for name in hidden if name in facts.hidden_closed]
     try:
         columns = chosen_columns(session, replication, table)
     except PermissionMissing as error:
-        closed = len(unreadable_columns(session, table))
-        whole = replication.columns is None and not replication.exclude_columns
-        if whole and closed == len(table.columns):
-            hint = grant_table(table.id, session.role)
-            fact = f"user {session.role} may not read it"
-            yield refused(subject.name, Test.SELECT, fact, hint)
-        else:
-            yield failed(subject.name, Test.COLUMNS, error)
+        yield _closed(subject, table, error, closed)
         return ()
     except PgIngestError as error:
         yield failed(subject.name, Test.COLUMNS, error)
         return ()
+    if closed:
+        fact = f"hidden columns may not be read by role {session.role}"
+        hint = grant_columns(table.id, closed, session.role)
+        why = "the method needs them, and a grant of single columns does not bring them along"
+        yield refused(subject.name, Test.COLUMNS, f"{fact}: {', '.join(closed)}", hint, why)
+        return ()
     fact = f"{len(columns)} of {len(table.columns)} columns are read, and may be"
     yield passed(subject.name, Test.COLUMNS, fact)
     return columns
+
+
+def _closed(
+    subject: Subject, table: Table, error: PermissionMissing, hidden: Sequence[str]
+) -> Finding:
+    """The grant that is missing: of the whole table if it is read whole and nothing of it may be."""
+    session, replication = subject.session, subject.replication
+    closed = set(unreadable_columns(session, table))
+    whole = replication.columns is None and not replication.exclude_columns
+    if whole and len(closed) == len(table.columns):
+        hint = grant_table(table.id, session.role)
+        return refused(subject.name, Test.SELECT, f"user {session.role} may not read it", hint)
+    wanted = [
+        column.name
+        for column in table.columns
+        if column.name in closed
+        and (replication.columns is None or column.name in replication.columns)
+        and column.name not in replication.exclude_columns
+    ]
+    hint = f"{grant_columns(table.id, [*wanted, *hidden], session.role)} or leave them out with"
+    return refused(
+        subject.name, Test.COLUMNS, error.message, f"{hint} `exclude_columns`", error.detail
+    )
 
 
 def _row_security(subject: Subject) -> Finding:

@@ -104,3 +104,17 @@ _POOLERS = {
 def pooler_of(host: str) -> str | None:
     """The connection pooler that a host's name tells of, or None."""
     return next((name for mark, name in _POOLERS.items() if mark in host.lower()), None)
+
+
+_HOSTS = {
+    ".cluster-": Provider.AURORA,
+    ".rds.amazonaws.": Provider.RDS,
+    ".postgres.database.azure.com": Provider.AZURE,
+    ".supabase.co": Provider.SUPABASE,
+    ".neon.tech": Provider.NEON,
+}
+
+
+def provider_of_host(host: str) -> Provider:
+    """A guess from the name alone; an Aurora instance looks like one of RDS, most others like plain ones."""
+    return next((p for mark, p in _HOSTS.items() if mark in host.lower()), Provider.PLAIN)

@@ -18,6 +18,7 @@ class TableFacts:
         rows_hidden: row-level security would hide rows from our role.
         toasted: columns whose values may be stored out of line.
         usage: our role may look into the schema.
+        hidden_closed: hidden columns (`ctid`, `xmin`, …) of a table that our role may not read.
     """
 
     owner: str
@@ -25,6 +26,7 @@ class TableFacts:
     rows_hidden: bool
     toasted: tuple[str, ...]
     usage: bool
+    hidden_closed: tuple[str, ...]
 
 
 _FACTS = """
@@ -33,7 +35,9 @@ SELECT c.oid::int8, pg_get_userbyid(c.relowner)::text, pg_has_role(c.relowner, '
   array(SELECT a.attname::text FROM pg_catalog.pg_attribute AS a
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attstorage <> 'p'
     AND c.relkind IN ('r', 'p') ORDER BY a.attnum),
-  has_schema_privilege(c.relnamespace, 'usage')
+  has_schema_privilege(c.relnamespace, 'usage'),
+  array(SELECT a.attname::text FROM pg_catalog.pg_attribute AS a
+    WHERE a.attrelid = c.oid AND a.attnum < 0 AND NOT has_column_privilege(c.oid, a.attnum, 'select'))
 FROM pg_catalog.pg_class AS c WHERE c.oid = ANY(%s::oid[])
 """
 
@@ -48,8 +52,8 @@ def table_facts(session: Session, tables: Collection[Table]) -> dict[TableId, Ta
     )
     by_oid = {table.oid: table.id for table in tables}
     return {
-        by_oid[oid]: TableFacts(owner, owned, hidden, tuple(toasted), usage)
-        for oid, owner, owned, hidden, toasted, usage in rows
+        by_oid[oid]: TableFacts(owner, owned, hidden, tuple(toasted), usage, tuple(closed))
+        for oid, owner, owned, hidden, toasted, usage, closed in rows
     }
 
 

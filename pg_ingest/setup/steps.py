@@ -60,12 +60,14 @@ SENDER_TIMEOUT = Setting(
 
 def slots(count: int) -> Setting:
     """Room for that many replication slots."""
-    return Setting("max_replication_slots", str(count), "one slot for each database")
+    return Setting(
+        "max_replication_slots", str(count), "one slot for each database and other reader"
+    )
 
 
 def senders(count: int) -> Setting:
     """Room for that many streams."""
-    return Setting("max_wal_senders", str(count), "one stream for each database and standby")
+    return Setting("max_wal_senders", str(count), "one stream for each reader and standby")
 
 
 def step(setting: Setting, provider: Provider) -> str:
