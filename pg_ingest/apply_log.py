@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -192,11 +191,14 @@ class _Apply:
         where = replication.where
         if where is None or replication.table in self.capture.filtered:
             return lambda _piece, _columns: None
-        row_filter = RowFilter(self.line.session, replication.table, where)
+        known = dict[tuple[int, tuple[Column, ...]], Passing]()
 
         def passing(piece: Piece, columns: Sequence[Column]) -> Passing:
-            needed = row_filter.needed(piece.oid, columns)
-            return Passing(needed, partial(row_filter.passing, piece.oid, columns))
+            shape = piece.oid, tuple(columns)
+            if shape not in known:
+                asked = RowFilter(self.line.session, replication.table, where, *shape)
+                known[shape] = Passing(asked.needed, asked.passing)
+            return known[shape]
 
         return passing
 

@@ -121,12 +121,12 @@ class Following:
         with closing(duckdb.connect(str(self.path), read_only=True)) as connection:
             return sorted(connection.execute(query).fetchall(), key=repr)
 
-    def source(self, table: str) -> list[tuple[Any, ...]]:
+    def source(self, table: str, where: str = "true") -> list[tuple[Any, ...]]:
         """The table's rows in the source as texts."""
         with self.database.connect() as connection:
             cursor = connection.execute(f'select * from "{table}" limit 0')
             names = ", ".join(f'"{column.name}"::text' for column in cursor.description or ())
-            rows = connection.execute(f'select {names} from "{table}"')
+            rows = connection.execute(f'select {names} from "{table}" where {where}')
             return sorted(rows.fetchall(), key=repr)
 
     def check(self, *tables: Replication) -> None:

@@ -42,6 +42,6 @@ def setup(database: Database, columns: str = _COLUMNS) -> None:
             database.execute(f"alter table {name} alter big set storage external")
 
 
-def equal(shop: Following, name: str) -> None:
+def equal(shop: Following, name: str, where: str | None = None) -> None:
     live = "_pgi_deleted_at is null" if name == "soft" else "true"
-    assert shop.stored(name, live) == shop.source(name), name
+    assert shop.stored(name, live) == shop.source(name, where or "true"), name

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pg_ingest.changelog import capture as capturing
+from pg_ingest.config.selection import Replication
 from pg_ingest.demo.cluster import Cluster
 from pg_ingest.destinations.duckdb import DuckDbDestination
 from pg_ingest.errors import DestinationFailed
@@ -110,6 +111,7 @@ class Source:
 
     shop: Following
     sessions: list[psycopg.Connection[Any]]
+    replications: Mapping[str, Replication] = field(default_factory=lambda: REPLICATIONS)
     away: set[str] = field(default_factory=set)
 
     def begin(self) -> None:
@@ -164,19 +166,21 @@ class Source:
         if self.away - {step.without} or step.without:
             self.end("commit")  # who comes back waits for those who write
         self.away = {step.without} - {""}
-        tables = [REPLICATIONS[name] for name in names]
+        tables = [self.replications[name] for name in names]
         capture = self.shop.capture(*tables)
         assert capture.failures == {}
         with ExitStack() as broken:
             if step.broken:
                 broken.enter_context(down(step.broken))
             applied = self.shop.apply(
-                capture, *tables, reset=[REPLICATIONS[n] for n in step.reset - {step.without}]
+                capture,
+                *tables,
+                reset=[self.replications[name] for name in step.reset - {step.without}],
             )
         for name in names:
             error = applied[name].error
             if error is None:
-                equal(self.shop, name)
+                equal(self.shop, name, self.replications[name].where)
             else:
                 assert (name, type(error)) == (step.broken, DestinationFailed)
 

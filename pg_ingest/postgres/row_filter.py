@@ -13,15 +13,14 @@ refused by the server before anything is captured.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
 import polars as pl
 from psycopg import sql
 
-from pg_ingest.errors import QueryRefused
+from pg_ingest.errors import QueryRefused, SourceTableChanged
 from pg_ingest.postgres.filter_words import reasons_against, words_of
 from pg_ingest.postgres.select import relation, select_rows, verbatim
 from pg_ingest.postgres.session import Session
@@ -57,8 +56,7 @@ def check_row_filter(session: Session, table: Table, columns: Sequence[Column], 
             hint="with log_based a filter may depend on the row alone: compare its columns with fixed"
             " values; filter by time or by other tables in the destination",
         )
-    row_filter = RowFilter(session, table.id, where)
-    plan = row_filter.plan(table.oid, columns)
+    plan = RowFilter(session, table.id, where, table.oid, columns).plan
     for text in words_of(where).moving:
         if text.strip("eE'") not in plan:
             raise QueryRefused(
@@ -81,73 +79,66 @@ def same_filter(session: Session, table: Table, ours: str, theirs: str) -> bool:
     return plans[0] == plans[1]
 
 
-@dataclass(slots=True)
 class RowFilter:
-    """The filter of one table, asked over a session of its database."""
+    """The filter of one table while it has one shape, asked over a session of its database.
 
-    session: Session
-    table: TableId
-    where: str
-    _needed: dict[tuple[int, tuple[Column, ...]], tuple[Column, ...]] = field(default_factory=dict)
+    Attributes:
+        needed: the columns that it names, perhaps with a few more.
+    """
 
-    def needed(self, oid: int, columns: Sequence[Column]) -> tuple[Column, ...]:
-        """Those of the columns that the filter names, perhaps with a few more.
-
-        Args:
-            oid: the table's.
-            columns: all that are replicated.
+    def __init__(
+        self, session: Session, table: TableId, where: str, oid: int, columns: Sequence[Column]
+    ) -> None:
+        """`oid`: the table's; `columns`: all that are replicated.
 
         Raises QueryRefused when the filter needs anything else.
         """
-        known = oid, tuple(columns)
-        if known not in self._needed:
-            text = self.where.casefold()
-            named = tuple(c for c in columns if c.name.casefold() in text) or tuple(columns[:1])
-            if not self._valid(oid, named):
-                self.plan(oid, columns)
-                named = tuple(columns)
-            self._needed[known] = named
-        return self._needed[known]
+        self._session = session
+        self._table = table
+        self._where = where
+        found = session.rows(_COLLATIONS, (oid,), what=f"looking at the collations of {table}")
+        self._collations = {name: (schema, collation) for name, schema, collation in found}
+        self.plan = self._plan(columns)
+        named = tuple(c for c in columns if c.name.casefold() in where.casefold())
+        self.needed = named or tuple(columns[:1])
+        if not self._valid(self.needed):
+            self.needed = tuple(columns)
 
-    def passing(self, oid: int, columns: Sequence[Column], rows: pl.DataFrame) -> pl.Series:
+    def passing(self, rows: pl.DataFrame) -> pl.Series:
         """For each row whether it passes; its columns are texts as PostgreSQL prints them."""
-        needed = self.needed(oid, columns)
-        collations = self._collations(oid)
         answers = [""]
-        for part in _bounded(rows.select([column.name for column in needed])):
-            statement = self._statement(needed, collations, _arrays(part, needed))
-            ((answer,),) = self.session.rows(statement, what=f"filtering changes of {self.table}")
+        for part in _bounded(rows.select([column.name for column in self.needed])):
+            statement = self._statement(self.needed, _arrays(part, self.needed))
+            ((answer,),) = self._session.rows(statement, what=f"filtering changes of {self._table}")
             answers.append(answer)
         flags = np.frombuffer("".join(answers).encode(), dtype=np.uint8)
         return pl.Series(flags == ord("1"))
 
-    def plan(self, oid: int, columns: Sequence[Column]) -> str:
+    def _plan(self, columns: Sequence[Column]) -> str:
         """How the server would ask these columns; raises QueryRefused when it would not."""
-        statement = self._statement(columns, self._collations(oid), ["{}"] * len(columns))
+        statement = self._statement(columns, ["{}"] * len(columns))
         asked = sql.SQL("EXPLAIN (VERBOSE, COSTS OFF) {}").format(statement)
         try:
-            rows = self.session.rows(asked, what=f"the row filter (`where`) of {self.table}")
-        except QueryRefused as error:
-            raise self._refused(error.detail) from None
+            rows = self._session.rows(asked, what=f"the row filter (`where`) of {self._table}")
+        except (QueryRefused, SourceTableChanged) as error:
+            raise QueryRefused(
+                f"the row filter (`where`) of {self._table} cannot hold in the log",
+                detail=error.detail,
+                hint="with log_based a filter names replicated columns, without the table's name before"
+                " them, and nothing else: no generated, excluded or system column",
+            ) from None
         return "\n".join(line for (line,) in rows)
 
-    def _valid(self, oid: int, columns: Sequence[Column]) -> bool:
+    def _valid(self, columns: Sequence[Column]) -> bool:
         try:
-            self.plan(oid, columns)
+            self._plan(columns)
         except QueryRefused:
             return False
         return True
 
-    def _collations(self, oid: int) -> dict[str, tuple[str, str]]:
-        """The columns that have a collation of their own now."""
-        what = f"looking at the collations of {self.table}"
-        found = self.session.rows(_COLLATIONS, (oid,), what=what)
-        return {name: (schema, collation) for name, schema, collation in found}
-
     def _statement(
         self,
         columns: Sequence[Column],
-        collations: Mapping[str, tuple[str, str]],
         arrays: Sequence[str],
     ) -> sql.Composable:
         names = [sql.Identifier(f"c{number}") for number in range(len(columns))]
@@ -155,25 +146,17 @@ class RowFilter:
             sql.SQL(", {}::{}{} AS {}").format(
                 name,
                 sql.SQL(column.type.display),
-                _collate(collations.get(column.name)),
+                _collate(self._collations.get(column.name)),
                 sql.Identifier(column.name),
             )
             for name, column in zip(names, columns, strict=True)
         ]
         values = [sql.SQL("{}::text[]").format(sql.Literal(array)) for array in arrays]
         return sql.SQL(_ASK).format(
-            where=verbatim(self.where),
+            where=verbatim(self._where),
             columns=sql.SQL("").join(typed),
             values=sql.SQL(", ").join(values),
             names=sql.SQL(", ").join(names),
-        )
-
-    def _refused(self, detail: str) -> QueryRefused:
-        return QueryRefused(
-            f"the row filter (`where`) of {self.table} cannot hold in the log",
-            detail=detail,
-            hint="with log_based a filter names replicated columns, without the table's name before them, and"
-            " nothing else: no generated, excluded or system column",
         )
 
 
