@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import asyncssh
 import psycopg
 import pytest
 
@@ -52,3 +57,32 @@ def answers(ssh: SshConfig, database: Database) -> bool:
     """Whether a query comes back through the tunnel."""
     with through(ssh, database) as connection:
         return connection.execute("select current_database()").fetchone() == (database.name,)
+
+
+@contextmanager
+def library_server(factory: Callable[[], asyncssh.SSHServer], host_key: Path) -> Iterator[int]:
+    """An SSH server that does what a test needs and OpenSSH cannot be made to do; its port."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    def run(work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(20)
+
+    async def listen() -> Any:
+        keys = [str(host_key)]
+        return await asyncssh.listen("127.0.0.1", 0, server_factory=factory, server_host_keys=keys)
+
+    async def end(server: Any) -> None:
+        server.close()
+        await server.wait_closed()
+
+    try:
+        server = run(listen())
+        yield server.get_port()
+        close_tunnels()
+        run(end(server))
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from pg_ingest.errors import ConfigError, LoginFailed
 from pg_ingest.tunnel.passage import close_tunnels, probe
 from pg_ingest_tests.servers import needs_sshd
 from pg_ingest_tests.sshd import USER, Sshd, agent, fingerprint, keygen, make_key, public
+from pg_ingest_tests.tunnel.conftest import library_server
 
 pytestmark = needs_sshd
 
@@ -185,27 +184,9 @@ class _AsksOnly(_Asks):
 @pytest.fixture(params=[_Asks, _AsksOnly], ids=["password", "keyboard-interactive"])
 def asking(request: pytest.FixtureRequest, bastion: Sshd) -> Iterator[Any]:
     """A server that wants passwords, which OpenSSH would look up among the machine's own users."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-
-    async def listen() -> Any:
-        return await asyncssh.listen(
-            "127.0.0.1", 0, server_factory=request.param, server_host_keys=[str(bastion.host_key)]
-        )
-
-    async def end(server: Any) -> None:
-        server.close()
-        await server.wait_closed()
-
-    server = asyncio.run_coroutine_threadsafe(listen(), loop).result(20)
     request.param.tries = 0
-    yield request.param, server.get_port()
-    close_tunnels()
-    asyncio.run_coroutine_threadsafe(end(server), loop).result(20)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    with library_server(request.param, bastion.host_key) as port:
+        yield request.param, port
 
 
 def test_a_password_is_the_last_resort(bastion: Sshd, asking: Any) -> None:
