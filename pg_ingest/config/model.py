@@ -32,8 +32,10 @@ from pg_ingest.config.naming import TEMPLATE_HINT, checked_template
 from pg_ingest.config.password import Password, RdsIam
 from pg_ingest.config.paths import LocalPath
 from pg_ingest.config.problem import refuse
+from pg_ingest.config.quiet_hours import QuietHours, SomeQuietHours
 from pg_ingest.config.schedule import CronSchedule, EverySchedule, Seconds
 from pg_ingest.config.secret import Secret
+from pg_ingest.config.size import Size
 from pg_ingest.config.ssh import SshConfig, SshServer
 from pg_ingest.config.strict import Flag, Strict, Whole
 from pg_ingest.config.table_config import PartitionBy, TableConfig, WindowSize
@@ -52,6 +54,7 @@ __all__ = [
     "NamingConfig",
     "PartitionBy",
     "Plugin",
+    "QuietHours",
     "RdsIam",
     "Reader",
     "Secret",
@@ -120,6 +123,13 @@ class Limits(Strict):
     )
     load_threads: Whole = Field(
         default=2, ge=1, le=64, description="Connections that read one large table at once."
+    )
+    max_rate: Annotated[Size, Field(ge=1 << 16)] | None = Field(
+        default=None, description="Bytes read per second at most, with a unit: 20MB."
+    )
+    quiet_hours: SomeQuietHours = Field(
+        default=(),
+        description="Windows in which schedules and sensors start nothing; one or a list.",
     )
 
 

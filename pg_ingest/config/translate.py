@@ -163,8 +163,10 @@ def _annotation_at(path: Path) -> Any:
                 return None
             annotation = fields[str(part)].annotation
         else:
-            mapping = next((kind for kind in kinds if typing.get_origin(kind) is dict), None)
-            annotation = typing.get_args(mapping)[1] if mapping is not None else None
+            many = (tuple, list) if isinstance(part, int) else (dict,)
+            holder = next((kind for kind in kinds if typing.get_origin(kind) in many), None)
+            below = typing.get_args(holder)
+            annotation = None if not below else below[1] if many == (dict,) else below[0]
     return annotation
 
 

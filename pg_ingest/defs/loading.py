@@ -12,12 +12,13 @@ from pg_ingest.defs.metadata import Metadata, load_metadata, selected_columns, t
 from pg_ingest.defs.partitions import Load, loads_of
 from pg_ingest.defs.processes import mark_run
 from pg_ingest.defs.progress import Reporter, TableProgress, announce
+from pg_ingest.defs.quiet import is_left_alone
 from pg_ingest.defs.route import Route
 from pg_ingest.errors import PgIngestError, SourceTableChanged
 from pg_ingest.table import Table
 
 if TYPE_CHECKING:
-    from pg_ingest.replicate import Progress
+    from pg_ingest.progress import Progress
 
 
 class SyncConfig(dg.Config):
@@ -56,6 +57,9 @@ class TableLoader:
         mark_run(context)
         seen: Metadata | None = None
         for load in loads_of(self.partitions, context.partition_keys):
+            what = f"table={self.replication.table} database={load.database}"
+            if is_left_alone(context, self.route, what):
+                continue
             announce(TableProgress(self.replication.asset_key, load.database))
             with told_to_dagster(context, self.route):
                 report = self._load(context, load, reset=config.reset)

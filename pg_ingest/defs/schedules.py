@@ -17,6 +17,7 @@ from pg_ingest.defs.assets import DATABASE_TAG
 from pg_ingest.defs.jobs import SyncJob
 from pg_ingest.defs.partitions import DATABASE, WINDOW, dynamic_name, newest_windows
 from pg_ingest.defs.processes import end_dead_runs
+from pg_ingest.defs.quiet import quiet_now
 from pg_ingest.defs.route import Route
 from pg_ingest.defs.timing import timing
 
@@ -51,6 +52,9 @@ def sync_schedule(
         moment = context.scheduled_execution_time
         if not ticks.is_due(moment):
             return dg.SkipReason(f"runs every {ticks.every.every if ticks.every else ''}")
+        quiet = quiet_now(route, moment)
+        if quiet:
+            return dg.SkipReason(quiet)
         databases = known_databases(context.instance, route.source, selection)
         if not databases:
             return dg.SkipReason(

@@ -16,6 +16,7 @@ from pg_ingest.defs.assets import DATABASE_TAG, SOURCE_TAG
 from pg_ingest.defs.jobs import SyncJob
 from pg_ingest.defs.log_names import change_log_key, is_logged
 from pg_ingest.defs.processes import end_dead_runs
+from pg_ingest.defs.quiet import patient
 from pg_ingest.defs.route import Route
 from pg_ingest.defs.schedules import UNFINISHED, known_databases
 from pg_ingest.defs.slot_echo import Memory, Sight, judge
@@ -62,7 +63,7 @@ def slot_lag_sensor(route: Route, job: SyncJob, selection: Selection) -> dg.Sens
             slot, written = found
             pace = cursor.look(written, now)
             sight = _sight(context.instance, route, database, slot, written)
-            memory, asks = judge(cursor.slots.get(database), sight, log)
+            memory, asks = judge(cursor.slots.get(database), sight, patient(route, log))
             cursor.slots[database] = memory
             events.append(
                 observation(context, SlotView(route, database, slot, sight, pace), tables)

@@ -22,6 +22,7 @@ from psycopg import pq, sql
 from pg_ingest.errors import SourceUnreachable
 from pg_ingest.postgres.connect import settings_query
 from pg_ingest.postgres.faults import Subject, fault_of, translated
+from pg_ingest.postgres.guard import Throttle
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class CopyStream:
         silence: float,
         form: CopyFormat = CopyFormat.CSV,
         encoding: str | None = None,
+        throttle: Throttle | None = None,
     ) -> None:
         """Begin.
 
@@ -62,6 +64,7 @@ class CopyStream:
             silence: seconds without a byte after which the server is taken to be gone.
             encoding: the client_encoding to switch to for the rows; the statement is still written in the
                 present one. Whoever asked for it switches back.
+            throttle: what every buffer that was read is counted by, and waits for.
         """
         self.bytes_read = 0
         self.closed = False
@@ -69,6 +72,7 @@ class CopyStream:
         self._pgconn = connection.pgconn
         self._subject = subject
         self._silence = silence
+        self._throttle = throttle or Throttle(None)
         self._pending = bytearray()
         self._copying = False
         self._ended = False
@@ -135,6 +139,7 @@ class CopyStream:
                     self._finish()
                     break
         self.bytes_read += len(rows)
+        self._throttle.spend(len(rows))
         return rows, lengths
 
     def close(self) -> None:
@@ -173,9 +178,10 @@ class CopyStream:
                     self._wait(self._silence)
                 else:
                     self._finish()
-                    return
+                    break
         finally:
             self.bytes_read += len(pending) - before
+        self._throttle.spend(len(pending) - before)
 
     def _wait(self, seconds: float) -> None:
         if not self._selector.select(seconds):

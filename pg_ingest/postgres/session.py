@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -32,6 +31,7 @@ from pg_ingest.postgres.connect import (
 from pg_ingest.postgres.copy import CopyFormat, CopyStream
 from pg_ingest.postgres.encryption import Encryption, encryption_of
 from pg_ingest.postgres.faults import Subject, translated
+from pg_ingest.postgres.guard import Guard, guard_of
 from pg_ingest.postgres.select import SelectQuery
 from pg_ingest.postgres.snapshot import Snapshot, snapshot_query
 from pg_ingest.postgres.tls import tls_mode
@@ -62,20 +62,20 @@ class Server:
 
     Attributes:
         source: its name in the configuration.
-        config: its settings; at most `config.limits.connections` sessions are open at once, further
-            callers wait. A thread that holds one should not ask for another: with a single place it
-            would wait for itself.
+        config: its settings; at most `config.limits.connections` sessions are open at once in this
+            process, whichever `Server` of the source made them; further callers wait. A thread that
+            holds one should not ask for another: with a single place it would wait for itself.
         retry_delays: see RETRY_DELAYS.
     """
 
     source: str
     config: SourceConfig
     retry_delays: tuple[float, ...] = RETRY_DELAYS
-    _places: threading.BoundedSemaphore = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        places = threading.BoundedSemaphore(self.config.limits.connections)
-        object.__setattr__(self, "_places", places)
+    @property
+    def guard(self) -> Guard:
+        """The limits that all of this process share."""
+        return guard_of(self.source, self.config)
 
     @contextmanager
     def session(self, database: str, *, purpose: str = "sync") -> Iterator[Session]:
@@ -83,7 +83,7 @@ class Server:
 
         Raises LoginFailed, PermissionMissing, SourceUnreachable or SourceBusy.
         """
-        with self._places:
+        with self.guard.places:
             connection = self._connect(database, purpose)
             try:
                 yield Session(self.source, self.config, database, connection, self)
@@ -99,8 +99,9 @@ class Server:
         """
         with ExitStack() as stack:
             connection = None
-            if self._places.acquire(blocking=False):
-                stack.callback(self._places.release)
+            places = self.guard.places
+            if places.acquire(blocking=False):
+                stack.callback(places.release)
                 try:
                     connection = self._open(database, purpose)
                     stack.callback(connection.close)
@@ -172,6 +173,24 @@ class Session:
         """What this connection negotiated, and whether the server is known; None for plain text."""
         pins = self._config.tls.fingerprint if self._config.tls else ()
         return encryption_of(self._connection.pgconn, tls_mode(self._config), pins)
+
+    @property
+    def encoding(self) -> str:
+        """The database's, as the server calls it."""
+        return self._connection.info.parameter_status("server_encoding") or ""
+
+    @contextmanager
+    def listening(self, hear: Callable[[str], None]) -> Iterator[None]:
+        """Call `hear` with the primary message of each notice and warning of the server."""
+
+        def told(notice: psycopg.errors.Diagnostic) -> None:
+            hear(notice.message_primary or "")
+
+        self._connection.add_notice_handler(told)
+        try:
+            yield
+        finally:
+            self._connection.remove_notice_handler(told)
 
     def rows(
         self,
@@ -278,7 +297,13 @@ class Session:
         silence = self.limits.statement_timeout + _SILENCE_SECONDS
         try:
             with CopyStream(
-                self._connection, statement, subject, silence=silence, form=form, encoding=encoding
+                self._connection,
+                statement,
+                subject,
+                silence=silence,
+                form=form,
+                encoding=encoding,
+                throttle=self.server.guard.throttle,
             ) as stream:
                 yield stream
         finally:

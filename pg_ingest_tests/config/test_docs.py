@@ -25,6 +25,7 @@ HEADINGS = {
     "EverySchedule": "Schedules",
     "CronSchedule": "Schedules",
     "Limits": "Limits",
+    "QuietHours": "Limits",
     "TableConfig": "Settings of a table",
     "PartitionBy": "partition_by",
     "SplitHints": "split_hints",

@@ -309,6 +309,8 @@ def test_defaults(load: Any) -> None:
         "chunk_rows": 1000000,
         "chunks_per_table": 1000,
         "load_threads": 2,
+        "max_rate": None,
+        "quiet_hours": (),
     }
     assert (config.naming.schema_, config.naming.table) == ("{source}", "{table}")
     assert config.tls is None
