@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pg_ingest.changelog.capture import PLUGIN
 from pg_ingest.config.log import LogConfig
 from pg_ingest.config.selection import Replication
 from pg_ingest.doctor.finding import (
     Finding,
     Test,
-    attempted,
     failed,
     passed,
     refused,
     skipped,
     warning,
 )
-from pg_ingest.errors import PgIngestError
+from pg_ingest.errors import MethodUnavailable, PgIngestError
 from pg_ingest.postgres.faults import quoted
 from pg_ingest.postgres.publication import (
     Publication,
@@ -44,7 +42,7 @@ def check_log(
     `blocked`: why no slot could be made on this server whatever its name.
     """
     subject = f"{session.source}/{session.database}"
-    yield skipped(subject, Test.SLOT, blocked) if blocked else _slot(session, log, subject)
+    yield _slot(session, log, subject, blocked)
     try:
         found = read_publication(session, log.publication)
         tables = [table for _, table in logged]
@@ -60,17 +58,21 @@ def check_log(
             yield _published(session, found, table, f"{subject}/{table.id}")
 
 
-def _slot(session: Session, log: LogConfig, subject: str) -> Finding:
+def _slot(session: Session, log: LogConfig, subject: str, blocked: str) -> Finding:
     name = log.slot_name(session.database)
-
-    def look() -> str:
+    try:
         check_kind(session)
-        found = usable_slot(session, name, PLUGIN)
-        if found is None:
-            return f"{name} will be made by the first sync"
-        return f"{found.name}, {found.behind:,} bytes of WAL kept for it"
-
-    return attempted(subject, Test.SLOT, look)
+        found = usable_slot(session, name, log.plugin)
+    except MethodUnavailable:
+        return skipped(subject, Test.SLOT, blocked)
+    except PgIngestError as error:
+        return failed(subject, Test.SLOT, error)
+    if found is not None:
+        fact = f"{found.name}, {found.behind:,} bytes of WAL kept for it"
+        return passed(subject, Test.SLOT, fact)
+    if blocked:
+        return skipped(subject, Test.SLOT, blocked)
+    return passed(subject, Test.SLOT, f"{name} will be made by the first sync")
 
 
 def _publication(
@@ -93,13 +95,21 @@ def _publication(
         )
     if found.missing_operations:
         left_out = ", ".join(found.missing_operations)
+        careful = "" if found.operations & {"update", "delete"} else _CAREFUL
         return warning(
             subject,
             Test.PUBLICATION,
             f"{name} does not carry {left_out}: they will not arrive",
-            f"ALTER PUBLICATION {quoted(name)} SET (publish = 'insert, update, delete, truncate');",
+            f"{careful}ALTER PUBLICATION {quoted(name)} SET"
+            " (publish = 'insert, update, delete, truncate');",
         )
     return passed(subject, Test.PUBLICATION, f"{name}, {len(found.tables)} tables")
+
+
+_CAREFUL = (
+    "first give every table in it a primary key or a REPLICA IDENTITY, or the server will refuse the"
+    " application's UPDATE and DELETE; then "
+)
 
 
 def _identity(subject: str, table: Table, bad: Mapping[TableId, PgIngestError]) -> Finding:
