@@ -55,8 +55,8 @@ tables:
 """
 
 
-def configured(shop: Shop) -> LoadedConfig:
-    shop.database.execute(TABLES)
+def configured(shop: Shop, tables: str = TABLES) -> LoadedConfig:
+    shop.database.execute(tables)
     slot = re.sub(r"\W", "_", shop.role)
     return shop.configure(SELECTED.format(database=shop.database.name, slot=slot))
 
