@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,6 @@ from typing import Any, Self
 
 from pg_ingest.config.ssh import SshConfig
 from pg_ingest.demo.cluster import free_port
-from pg_ingest_tests.servers import sshd
 
 USER = getpass.getuser()
 START_SECONDS = 20
@@ -113,8 +113,10 @@ class Sshd:
 
     def start(self, *settings: str) -> None:
         """Start it, with further lines of configuration, and wait until it answers."""
-        program = sshd()
-        assert program is not None
+        program = shutil.which(
+            "sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+        )
+        assert program is not None, "OpenSSH's server is not installed"
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # for its unprivileged half
         lines = [
@@ -132,7 +134,7 @@ class Sshd:
         (self.folder / "sshd_config").write_text("\n".join(lines) + "\n")
         with (self.folder / "log").open("a") as log:
             self._process = subprocess.Popen(
-                [str(program), "-D", "-e", "-f", str(self.folder / "sshd_config")],
+                [program, "-D", "-e", "-f", str(self.folder / "sshd_config")],
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
