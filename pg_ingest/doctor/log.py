@@ -42,6 +42,12 @@ def check_log(
     `blocked`: why no slot could be made on this server whatever its name.
     """
     subject = f"{session.source}/{session.database}"
+    try:
+        check_kind(session)
+    except MethodUnavailable:
+        yield skipped(subject, Test.SLOT, blocked)
+        yield skipped(subject, Test.PUBLICATION, blocked)
+        return
     yield _slot(session, log, subject, blocked)
     try:
         found = read_publication(session, log.publication)
@@ -61,10 +67,7 @@ def check_log(
 def _slot(session: Session, log: LogConfig, subject: str, blocked: str) -> Finding:
     name = log.slot_name(session.database)
     try:
-        check_kind(session)
         found = usable_slot(session, name, log.plugin)
-    except MethodUnavailable:
-        return skipped(subject, Test.SLOT, blocked)
     except PgIngestError as error:
         return failed(subject, Test.SLOT, error)
     if found is not None:
