@@ -36,6 +36,7 @@ from pg_ingest.errors import (
 from pg_ingest.lsn import Lsn
 from pg_ingest.postgres.catalog import read_database
 from pg_ingest.postgres.heartbeat import beat
+from pg_ingest.postgres.plugin import PgOutput
 from pg_ingest.postgres.publication import EVERY_OPERATION, Publication, read_publication
 from pg_ingest.postgres.session import Server, Session
 from pg_ingest.postgres.slot import Slot, flushed_lsn, locked_slot, read_slot
@@ -132,7 +133,7 @@ def capture_again(
     with server.session(database, purpose="capture") as session, locked_slot(session, slot):
         changelog = change_log(state_dir, server.source, database)
         manifest = join_slot(session, changelog, slot)
-        return capture(session, changelog, config.publication, manifest, chosen)
+        return capture(session, changelog, PgOutput(config.publication), manifest, chosen)
 
 
 @dataclass(slots=True)
@@ -232,8 +233,8 @@ class _Capture:
         start = None if wanted is None else Lsn.parse(wanted)
         manifest = join_slot(self.session, self.changelog, self.slot, start)
         self._beat(manifest.captured_at)
-        name = self.server.config.log.publication
-        captured = capture(self.session, self.changelog, name, manifest, self._chosen)
+        plugin = PgOutput(self.server.config.log.publication)
+        captured = capture(self.session, self.changelog, plugin, manifest, self._chosen)
         return Lsn(manifest.position), captured
 
     def _beat(self, last: float) -> None:

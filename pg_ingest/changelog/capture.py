@@ -25,20 +25,20 @@ from collections.abc import Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pg_ingest.changelog.chosen import Chosen, only_chosen
 from pg_ingest.changelog.durable import make_folder
+from pg_ingest.changelog.followed import leave
 from pg_ingest.changelog.log import ChangeLog
 from pg_ingest.changelog.manifest import Manifest, Segment
 from pg_ingest.changelog.segments import write_segment
-from pg_ingest.decode.messages import Changes, Relation, State
-from pg_ingest.decode.pgoutput import decode
+from pg_ingest.decode.messages import Changes, Decoded, Messages, Relation, State
 from pg_ingest.errors import ProtocolError, SlotUnusable
 from pg_ingest.lsn import Lsn
+from pg_ingest.postgres.plugin import LogPlugin
 from pg_ingest.postgres.reader import open_reader
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.slot import (
@@ -50,8 +50,6 @@ from pg_ingest.postgres.slot import (
 from pg_ingest.table import TableId
 
 log = logging.getLogger(__name__)
-
-PLUGIN = "pgoutput"
 
 NO_CHOICE: Mapping[TableId, Chosen] = MappingProxyType({})
 """Every column of every table."""
@@ -90,7 +88,8 @@ def join_slot(
     raises.
     """
     manifest = changelog.manifest()
-    found = usable_slot(session, slot, PLUGIN)
+    plugin = session.log.plugin
+    found = usable_slot(session, slot, plugin)
     server = system_identifier(session)
     if manifest is not None:
         _check(manifest, slot, server, None if found is None else found.confirmed_lsn)
@@ -103,7 +102,7 @@ def join_slot(
         return manifest
     if start is not None:
         _check_start(session, slot, start, None if found is None else found.confirmed_lsn)
-    found = found or create_slot(session, slot, PLUGIN)
+    found = found or create_slot(session, slot, plugin)
     position = int(start or found.confirmed_lsn or 0)
     manifest = Manifest(
         source=changelog.source,
@@ -173,34 +172,36 @@ def _check(manifest: Manifest, slot: str, server: int, confirmed: Lsn | None) ->
 def capture(
     session: Session,
     changelog: ChangeLog,
-    publication: str,
+    plugin: LogPlugin,
     manifest: Manifest,
     chosen: Mapping[TableId, Chosen] = NO_CHOICE,
+    upto: Lsn | None = None,
 ) -> Captured:
     """Read everything that committed until now into the log, and advance the slot.
 
     `manifest` is what `join_slot` returned; the slot must still be locked. Of the tables in `chosen` only
-    those columns are written. Every round is durable, so what
-    was done before an error stays done. Raises SlotBusy, ProtocolError, and what `postgres.faults` makes
-    of a failure.
+    those columns are written. `upto`: where the log ended when it was decided what `plugin` lists, None for
+    now. Every round is durable, so what was done before an error stays done. Raises SlotBusy, ProtocolError,
+    and what `postgres.faults` makes of a failure.
     """
     changelog.sweep()
     make_folder(changelog.segment_folder)
-    target = flushed_lsn(session)
+    target = flushed_lsn(session) if upto is None else upto
     messages = FIRST_MESSAGES
-    state = State()
+    state = plugin.begin()
     total = Captured(Lsn(manifest.position), 0, 0, 0, ())
     if total.position >= target:
         return total
     with (
         ThreadPoolExecutor(1, "segments") as writer,
-        open_reader(session, manifest.slot, publication) as wal,
+        open_reader(session, manifest.slot, plugin) as wal,
     ):
         while total.position < target:
-            done = _Round(changelog, manifest, state, writer, chosen)
+            done = _Round(changelog, plugin, manifest, state, writer, chosen)
             for piece in wal.pieces(upto=target, messages=messages):
                 done.take(piece)
             manifest = done.finish(None if done.messages >= messages else target)
+            leave(changelog, done.unclear | plugin.unclear())
             changelog.commit(manifest)
             wal.confirm(Lsn(manifest.position))
             messages = _next_size(done.messages, done.bytes, messages)
@@ -211,6 +212,11 @@ def capture(
                 *(manifest.slot, Lsn(manifest.position), done.rows, done.bytes),
             )
     return total
+
+
+def decode(plugin: LogPlugin, piece: Messages, state: State) -> Decoded:
+    """The next piece as its plugin understands it: one place, where it can be watched."""
+    return plugin.decode(piece, state)
 
 
 def _next_size(messages: int, size: int, before: int) -> int:
@@ -235,6 +241,7 @@ class _Round:
     """What was read between two advances of the slot, on its way into segments."""
 
     changelog: ChangeLog
+    plugin: LogPlugin
     manifest: Manifest
     state: State
     writer: Executor
@@ -244,15 +251,17 @@ class _Round:
     rows: int = 0
     bytes: int = 0
     segments: list[Segment] = field(default_factory=list)
+    unclear: set[int] = field(default_factory=set)
     _end: Lsn | None = None
     _held: dict[int, list[tuple[Relation, list[pa.RecordBatch]]]] = field(default_factory=dict)
     _held_bytes: int = 0
     _writing: list[Future[Segment]] = field(default_factory=list)
 
-    def take(self, piece: Any) -> None:
+    def take(self, piece: Messages) -> None:
         """Decode a piece; write segments when enough is held."""
-        decoded = decode(piece, self.state)
+        decoded = decode(self.plugin, piece, self.state)
         self.state = decoded.state
+        self.unclear |= decoded.unclear
         self.messages += len(piece)
         self.bytes += int(piece.lengths.sum())
         self.transactions += decoded.commits
@@ -306,4 +315,6 @@ class _Round:
         self._flush()
         self._wait()
         position = max(self.manifest.position, self._end or 0, read_upto or 0)
-        return self.manifest.extended(tuple(self.segments), Lsn(position), time.time())
+        return self.manifest.extended(
+            tuple(self.segments), Lsn(position), time.time(), self.state.layouts
+        )

@@ -15,7 +15,7 @@ written only after it has joined for good. Whatever is killed in between, an ent
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -38,6 +38,7 @@ class Followed:
         since: the WAL position from which on it has been followed.
         asked: what the configuration asks for of its rows and columns, "" for all of them.
         listed, filter: whether it is published with a column list, and its row filter as the server prints it.
+        mark: another text when the names under which its changes are logged may have been others (wal2json).
     """
 
     table: TableId
@@ -46,6 +47,7 @@ class Followed:
     asked: str = ""
     listed: bool = False
     filter: str | None = None
+    mark: str = ""
 
 
 _ENTRIES = TypeAdapter(tuple[Followed, ...])
@@ -76,3 +78,11 @@ def write_followed(changelog: ChangeLog, followed: Mapping[TableId, Followed]) -
 
     write_file(changelog.folder / _FILE, fill)
     sync_folder(changelog.folder)
+
+
+def leave(changelog: ChangeLog, oids: Collection[int]) -> None:
+    """These tables are not followed any more; whether they were does not matter."""
+    followed = read_followed(changelog) if oids else {}
+    kept = {table: entry for table, entry in followed.items() if entry.oid not in oids}
+    if kept != followed:
+        write_followed(changelog, kept)

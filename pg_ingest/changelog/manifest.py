@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from pg_ingest.decode.messages import Layout
 from pg_ingest.errors import ChangeLogDamaged
 from pg_ingest.lsn import Lsn
 from pg_ingest.table import TableId
@@ -51,6 +54,7 @@ class Manifest:
         captured_at: seconds since 1970 of the last capture.
         next_number: of the next segment.
         segments: oldest first; per table in the order of the log.
+        layouts: what wal2json listed of each relation last, by its oid.
     """
 
     source: str
@@ -63,6 +67,7 @@ class Manifest:
     next_number: int = 0
     segments: tuple[Segment, ...] = ()
     format: int = FORMAT
+    layouts: dict[int, Layout] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -73,13 +78,20 @@ class Manifest:
         """The segments of that table, in the order of the log."""
         return tuple(segment for segment in self.segments if segment.table == table)
 
-    def extended(self, segments: tuple[Segment, ...], position: Lsn, now: float) -> Manifest:
+    def extended(
+        self,
+        segments: tuple[Segment, ...],
+        position: Lsn,
+        now: float,
+        layouts: Mapping[int, Layout] = MappingProxyType({}),
+    ) -> Manifest:
         """With more segments, captured up to `position`."""
         return replace(
             self,
             segments=self.segments + segments,
             position=int(position),
             captured_at=now,
+            layouts=dict(layouts),
             next_number=self.next_number + len(segments),
         )
 

@@ -62,23 +62,36 @@ def status_update(durable: Lsn, *, ask: bool) -> bytes:
     return _STATUS + struct.pack(">QQQQB", durable, durable, durable, now, ask)
 
 
-def transactions_before(messages: Messages, upto: Lsn) -> int:
-    """How many of these messages belong to transactions whose Commit begins before `upto`.
+def begins(messages: Messages) -> tuple[Integers, Integers]:
+    """The numbers of pgoutput's Begin messages and the positions of the Commits that they announce."""
+    found = np.flatnonzero(
+        (messages.buffer[messages.starts] == _BEGIN) & (messages.lengths == _BEGIN_BYTES)
+    )
+    return found, gather(messages.buffer, messages.starts[found] + 1, ">u8").astype(np.int64)
+
+
+def commits(messages: Messages) -> Integers:
+    """The numbers of pgoutput's Commit messages."""
+    return np.flatnonzero(messages.buffer[messages.starts] == _COMMIT)
+
+
+def transactions_before(total: int, begun: tuple[Integers, Integers], upto: Lsn) -> int:
+    """How many of `total` messages belong to transactions whose Commit begins before `upto`.
 
     The rest are those from the first Begin on that names a later position.
     """
-    begins = np.flatnonzero(
-        (messages.buffer[messages.starts] == _BEGIN) & (messages.lengths == _BEGIN_BYTES)
-    )
-    late = gather(messages.buffer, messages.starts[begins] + 1, ">u8") >= upto
-    return int(begins[np.argmax(late)]) if late.any() else len(messages)
+    indexes, lsns = begun
+    late = lsns >= upto
+    return int(indexes[np.argmax(late)]) if late.any() else total
 
 
-def end_of_transaction(messages: Messages, wanted: int) -> int | None:
-    """How many messages there are up to the first Commit that makes it at least `wanted`, if any."""
-    after = max(wanted, 1) - 1
-    commits = np.flatnonzero(messages.buffer[messages.starts[after:]] == _COMMIT)
-    return after + int(commits[0]) + 1 if len(commits) else None
+def end_of_transaction(ended: Integers, wanted: int) -> int | None:
+    """How many messages there are up to the first Commit that makes it at least `wanted`, if any.
+
+    `ended` are the numbers of the Commits.
+    """
+    first = np.searchsorted(ended, max(wanted, 1) - 1)
+    return int(ended[first]) + 1 if first < len(ended) else None
 
 
 def split(messages: Messages, count: int) -> tuple[Messages, Messages]:

@@ -29,6 +29,12 @@ SYSTEM_COLUMNS = (
 )
 """What stands before a table's own columns in `Changes.rows`, and is described there."""
 
+UNSAID = "_pgi_unsaid"
+"""Stands behind the system columns where the plugin cannot say everything, described there as well."""
+
+UNKNOWN_MODIFIER = -2
+"""The modifier of a column whose type was told without it."""
+
 RESERVED = "_pgi_"
 """A table's own columns whose names begin with this are not in `Changes.rows`."""
 
@@ -124,11 +130,32 @@ class Transaction:
 
 
 @dataclass(frozen=True, slots=True)
+class JsonColumn:
+    """A column as wal2json lists it; `position` is its `attnum`."""
+
+    position: int
+    name: str
+    type_oid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What wal2json lists of a relation that stores rows: columns by position, names of the identity."""
+
+    columns: tuple[JsonColumn, ...]
+    identity: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class State:
-    """What the messages read so far mean for those to come."""
+    """What the messages read so far mean for those to come.
+
+    `relations` is what pgoutput announced, `layouts` what wal2json showed, both by the relation's oid.
+    """
 
     relations: Mapping[int, Relation] = field(default_factory=lambda: MappingProxyType({}))
     transaction: Transaction | None = None
+    layouts: Mapping[int, Layout] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,8 +171,9 @@ class Changes:
             row of an update, `b` its old key or row, `d` old key or row of a delete, `t` truncate;
             `_pgi_whole` (bool): the tuple has every column, not just those of the replica identity;
             `_pgi_unchanged` (list of column names, null for none): values that the server left out
-            because they are stored out of line and did not change; then the relation's columns as
-            PostgreSQL's texts.
+            because they are stored out of line and did not change; perhaps `_pgi_unsaid` (list of column
+            names, null for none): values that are null here and may be NULL, NaN or infinite; then the
+            relation's columns as PostgreSQL's texts.
     """
 
     relation: Relation
@@ -161,6 +189,7 @@ class Decoded:
         state: pass it on with the next piece.
         commits: how many transactions ended in this piece.
         commit_lsn, end_lsn: of the last of them, None without one.
+        unclear: oids of relations of which the log did not tell enough; they must be read anew.
     """
 
     changes: tuple[Changes, ...]
@@ -172,3 +201,4 @@ class Decoded:
     messages: tuple[LogicalMessage, ...] = ()
     origins: tuple[Origin, ...] = ()
     types: tuple[TypeName, ...] = ()
+    unclear: frozenset[int] = frozenset()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -194,7 +194,7 @@ def values_of(messages: Messages, rows: Rows, relation: Relation) -> list[pa.Arr
         arrays.append(as_text(messages.buffer, values, column.name))
     last = rows.ops[is_tuple] != _OP_BEFORE
     tuples.check((at == tuples.limits) | ~last, at, "bytes are left after the tuple")
-    return [_names(unchanged, len(rows)), *arrays]
+    return [names_of(unchanged, len(rows)), *arrays]
 
 
 def ops_of(rows: Rows) -> pa.Array:
@@ -220,15 +220,15 @@ def _spread(values: Values, is_tuple: npt.NDArray[np.bool_], elsewhere: Integers
     return Values(starts, ends, present, unchanged)
 
 
-def _names(unchanged: dict[str, npt.NDArray[np.bool_]], size: int) -> pa.Array:
-    """Per row the names of its unchanged columns, null for none."""
+def names_of(marks_of: Mapping[str, npt.NDArray[np.bool_]], size: int) -> pa.Array:
+    """Per row the names of the columns that are marked, null for none."""
     kind = pa.list_(pa.string())
-    if not unchanged:
+    if not marks_of:
         return pa.nulls(size, kind)
-    marks = np.stack(list(unchanged.values()), axis=1)
+    marks = np.stack(list(marks_of.values()), axis=1)
     row, column = np.nonzero(marks)
     offsets = np.searchsorted(row, np.arange(size + 1)).astype(np.int32)
-    names = pa.array(list(unchanged), pa.string()).take(column)
+    names = pa.array(list(marks_of), pa.string()).take(column)
     valid = memory_of(np.packbits(marks.any(axis=1), bitorder="little"))
     found: pa.Array = pa.Array.from_buffers(
         kind, size, [valid, memory_of(offsets)], children=[names]

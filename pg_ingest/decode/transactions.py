@@ -14,7 +14,8 @@ from pg_ingest.lsn import Lsn
 _BEGIN, _COMMIT = b"BC"
 _BEGIN_SIZE, _COMMIT_SIZE = 21, 26
 _WITHIN = np.isin(np.arange(256), np.frombuffer(b"BIUDTORY", dtype=np.uint8))
-_LSN_MAX = 1 << 63  # beyond what int64 holds; PostgreSQL would need millennia to get there
+LSN_LIMIT = (1 << 63) - 1
+"""Beyond it int64 ends; PostgreSQL would need millennia to get there."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,18 +53,38 @@ def follow(
     """
     begins = tags == _BEGIN
     commits = tags == _COMMIT
-    inside = np.cumsum(begins.astype(np.int64) - commits) + (before is not None)
-    _check_order(tags, commits, inside)
+    inside = check_order(begins, commits, _WITHIN[tags], tags, before)
     at = np.flatnonzero(begins)
-    of = np.cumsum(begins, dtype=np.int64)
     _check_sizes(messages, at, _BEGIN_SIZE)
-    starts = messages.starts[at]
+    xids = gather(messages.buffer, messages.starts[at] + 17, ">u4").astype(np.int64)
+    found = numbered(at, _lsns(messages, at, 1), xids, rows, inside, before)
+    _check_commits(messages, np.flatnonzero(commits), found.final_lsns[found.of])
+    return found
+
+
+def numbered(
+    begins: Integers,
+    final_lsns: Integers,
+    xids: Integers,
+    rows: Integers,
+    inside: Integers,
+    before: Transaction | None,
+) -> Transactions:
+    """The transactions of a piece.
+
+    Args:
+        begins: the numbers of the Begin messages; `final_lsns` and `xids` are what they say.
+        rows: per message, how many rows it has.
+        inside: per message, 1 when a transaction is open behind it.
+    """
+    of = np.zeros(len(rows), dtype=np.int64)
+    of[begins] = 1
+    of = np.cumsum(of)
     carried = before or Transaction(Lsn(0), 0)
     rows_before = np.cumsum(rows) - rows
-    final_lsns = _after(carried.final_lsn, _lsns(messages, at, 1))
-    xids = _after(carried.xid, gather(messages.buffer, starts + 17, ">u4"))
-    bases = _after(-carried.sequence, rows_before[at])
-    _check_commits(messages, np.flatnonzero(commits), final_lsns[of])
+    final_lsns = _after(carried.final_lsn, final_lsns)
+    xids = _after(carried.xid, xids)
+    bases = _after(-carried.sequence, rows_before[begins])
     still_open = None
     if inside[-1] if len(inside) else before is not None:
         sequence = int(rows.sum()) - int(bases[-1])
@@ -77,7 +98,7 @@ def _after(first: int, others: npt.NDArray[np.generic]) -> Integers:
 
 def _lsns(messages: Messages, indexes: Integers, offset: int) -> Integers:
     numbers = gather(messages.buffer, messages.starts[indexes] + offset, ">u8")
-    too_big = numbers >= _LSN_MAX
+    too_big = numbers > LSN_LIMIT
     if too_big.any():
         raise broken(
             "a WAL position is impossible",
@@ -87,12 +108,25 @@ def _lsns(messages: Messages, indexes: Integers, offset: int) -> Integers:
     return numbers.astype(np.int64)
 
 
-def _check_order(tags: Bytes, commits: npt.NDArray[np.bool_], inside: Integers) -> None:
-    wrong = (_WITHIN[tags] & (inside != 1)) | (commits & (inside != 0))
+def check_order(
+    begins: npt.NDArray[np.bool_],
+    commits: npt.NDArray[np.bool_],
+    within: npt.NDArray[np.bool_],
+    tags: Bytes,
+    before: Transaction | None,
+) -> Integers:
+    """Per message, 1 when a transaction is open behind it (a Begin counts, a Commit does not).
+
+    Raises ProtocolError when Begin and Commit do not alternate, or when a message that must be `within`
+    a transaction (Begin and Commit among them) is not.
+    """
+    inside: Integers = np.cumsum(begins.astype(np.int64) - commits) + (before is not None)
+    wrong = ((within | begins) & ~commits & (inside != 1)) | (commits & (inside != 0))
     if wrong.any():
         first = int(np.argmax(wrong))
         where = "within a transaction" if inside[first] > 1 else "outside a transaction"
         raise broken(f"message {chr(tags[first])!r} {where}", index=first, position=0)
+    return inside
 
 
 def _check_sizes(messages: Messages, indexes: Integers, size: int) -> None:

@@ -10,6 +10,7 @@ from typing import Protocol, assert_never
 from pg_ingest.config.log import Reader
 from pg_ingest.decode.messages import Messages
 from pg_ingest.lsn import Lsn
+from pg_ingest.postgres.plugin import LogPlugin
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.slot import advance_slot
 from pg_ingest.postgres.stream import stream
@@ -47,11 +48,11 @@ class SqlReader:
 
     session: Session
     slot: str
-    publication: str
+    plugin: LogPlugin
 
     def pieces(self, *, upto: Lsn, messages: int) -> Iterator[Messages]:
         """See WalReader and `wal.peek`."""
-        return peek(self.session, self.slot, self.publication, upto=upto, messages=messages)
+        return peek(self.session, self.slot, self.plugin, upto=upto, messages=messages)
 
     def confirm(self, lsn: Lsn) -> None:
         """See WalReader; the slot has moved when this returns."""
@@ -59,16 +60,16 @@ class SqlReader:
 
 
 @contextmanager
-def open_reader(session: Session, slot: str, publication: str) -> Iterator[WalReader]:
+def open_reader(session: Session, slot: str, plugin: LogPlugin) -> Iterator[WalReader]:
     """The reader that the source's configuration (`log.reader`) asks for, for one capture.
 
     Raises SlotBusy when somebody else is reading the slot, and for `stream` what connecting raises.
     """
     match session.log.reader:
         case Reader.SQL:
-            yield SqlReader(session, slot, publication)
+            yield SqlReader(session, slot, plugin)
         case Reader.STREAM:
-            with stream(session, slot, publication) as streaming:
+            with stream(session, slot, plugin) as streaming:
                 yield streaming
         case _:
             assert_never(session.log.reader)

@@ -44,9 +44,10 @@ from pg_ingest.decode.copy_both import (
     unframe,
 )
 from pg_ingest.decode.messages import Messages
-from pg_ingest.errors import SourceBusy, SourceUnreachable
+from pg_ingest.errors import MethodUnavailable, SourceBusy, SourceUnreachable
 from pg_ingest.lsn import Lsn
 from pg_ingest.postgres.faults import quoted, translated
+from pg_ingest.postgres.plugin import LogPlugin
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.wal import PIECE_BYTES
 
@@ -64,6 +65,8 @@ _FAREWELL_SECONDS = 2.0
 _CANCEL_SECONDS = 10.0
 """How long a cancelled stream may take to end before the connection is closed as it is."""
 
+_READ_AS_THEY_ARE = ("UTF8", "SQL_ASCII")
+
 _NOTHING = Messages.of([])
 
 
@@ -75,14 +78,16 @@ class StreamReader:
     """
 
     def __init__(
-        self, connection: psycopg.Connection[Any], command: bytes, what: str, session: Session
+        self, connection: psycopg.Connection[Any], plugin: LogPlugin, slot: str, session: Session
     ) -> None:
         """Start the stream; see `stream`. `connection` is closed with it."""
         self._connection = connection
+        self._plugin = plugin
         self._pgconn = connection.pgconn
-        self._what = what
+        self._what = f"streaming slot {slot}"
         self._role = session.role
         self._patience = session.limits.statement_timeout
+        self._throttle = session.server.guard.throttle
         self._durable = Lsn(0)
         self._sent_upto = Lsn(0)
         self._kept = _NOTHING
@@ -98,7 +103,7 @@ class StreamReader:
             self._selector.register(self._pgconn.socket, selectors.EVENT_READ)
             with self._faults():
                 self._report_seconds = self._allowed_silence()
-                self._start(command)
+                self._start(_command(slot, plugin))
             self._reporter.start()
         except BaseException:
             self._selector.close()
@@ -124,7 +129,7 @@ class StreamReader:
         done = 0
         while True:
             found, complete = self._before(upto)
-            end = end_of_transaction(found, messages - done)
+            end = end_of_transaction(self._plugin.commits(found), messages - done)
             if end is not None:
                 found, rest = split(found, end)
                 self._keep_before(rest)
@@ -176,7 +181,8 @@ class StreamReader:
         if not len(found) and self._sent_upto < upto:
             with self._using, self._faults():
                 found = self._receive(upto)
-        count = transactions_before(found, upto)
+            self._throttle.spend(found.buffer.nbytes)  # not in use: the thread goes on reporting
+        count = transactions_before(len(found), self._plugin.begins(found), upto)
         if count < len(found):
             found, self._kept = split(found, count)
             return found, True
@@ -294,16 +300,27 @@ class StreamReader:
         return False
 
 
-def stream(session: Session, slot: str, publication: str) -> StreamReader:
+def _command(slot: str, plugin: LogPlugin) -> bytes:
+    # the replication commands know no E'' strings, which the driver's literals may be
+    options = ", ".join(
+        f"{quoted(name)} '{value.replace(chr(39), chr(39) * 2)}'"
+        for name, value in plugin.options.items()
+    )
+    return f"START_REPLICATION SLOT {quoted(slot)} LOGICAL 0/0 ({options})".encode()
+
+
+def stream(session: Session, slot: str, plugin: LogPlugin) -> StreamReader:
     """Stream a slot from its position on, over a second connection with the settings of `session`.
 
-    Raises SlotBusy, what connecting raises, and what `faults` makes of a refusal.
+    Raises SlotBusy, what connecting raises, what `faults` makes of a refusal, and MethodUnavailable for a
+    textual plugin in a database whose encoding is not UTF-8: the stream converts nothing.
     """
-    # the replication commands know no E'' strings, which the driver's literals may be
-    name = quoted(publication).replace("'", "''")
-    command = (
-        f"START_REPLICATION SLOT {quoted(slot)} LOGICAL 0/0"
-        f" (proto_version '1', publication_names '{name}')"
-    )
+    if plugin.textual and session.encoding not in _READ_AS_THEY_ARE:
+        raise MethodUnavailable(
+            f"{plugin.name} cannot be streamed from a database in {session.encoding}",
+            detail="the replication protocol passes its texts on without converting them to UTF-8",
+            hint="set `log.reader: sql`, which does, or `log.plugin: pgoutput`",
+        )
     connection = session.replication_connection()
-    return StreamReader(connection, command.encode(), f"streaming slot {slot}", session)
+    connection.add_notice_handler(lambda notice: plugin.heard(notice.message_primary or ""))
+    return StreamReader(connection, plugin, slot, session)

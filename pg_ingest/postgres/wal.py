@@ -11,6 +11,9 @@ of messages. The server decodes them into temporary files of its own (what is ab
 arrive as a stream and are handed on in pieces of about PIECE_BYTES, so our memory is bounded by a
 piece and the largest single row, whatever the transaction's size.
 
+A textual plugin's messages are read as texts, so that the server brings them to UTF-8; the bytes of another
+are its own.
+
 The values' text form is that of this session's settings, the same as for COPY.
 """
 
@@ -25,17 +28,18 @@ from pg_ingest.decode.copy_binary import HEADER, TRAILER, unframe
 from pg_ingest.decode.messages import Messages
 from pg_ingest.errors import ProtocolError
 from pg_ingest.lsn import Lsn
+from pg_ingest.postgres.plugin import LogPlugin
 from pg_ingest.postgres.session import Session
 
 PIECE_BYTES = 8 << 20
 """Fits the processor's caches: decoding pieces of 64 MB took twice as long."""
 
-_PEEK = """SELECT data FROM pg_catalog.pg_logical_slot_peek_binary_changes({}, {}, {},
- 'proto_version', '1', 'publication_names', {})"""
+_PEEK = "SELECT data FROM pg_catalog.{}({}, {}, {}, VARIADIC {})"
+_TEXT, _BINARY = "pg_logical_slot_peek_changes", "pg_logical_slot_peek_binary_changes"
 
 
 def peek(
-    session: Session, slot: str, publication: str, *, upto: Lsn, messages: int
+    session: Session, slot: str, plugin: LogPlugin, *, upto: Lsn, messages: int
 ) -> Iterator[Messages]:
     """Whole transactions from the slot's position on, in pieces, without moving the slot.
 
@@ -46,13 +50,18 @@ def peek(
     Fewer than `messages` in all means that every transaction up to `upto` was read. Raises SlotBusy,
     ProtocolError, and what `faults` makes of a failure. Closing the iterator cancels the statement.
     """
+    options = [word for option in plugin.options.items() for word in option]
     statement = sql.SQL(_PEEK).format(
+        sql.Identifier(_TEXT if plugin.textual else _BINARY),
         sql.Literal(slot),
         sql.Literal(str(upto)),
         sql.Literal(messages),
-        sql.Literal(sql.Identifier(publication).as_string(None)),
+        sql.Literal(options),
     )
-    with session.copy_binary(statement, f"reading slot {slot}") as stream:
+    with (
+        session.listening(plugin.heard),
+        session.copy_binary(statement, f"reading slot {slot}") as stream,
+    ):
         data, lengths = stream.rows(PIECE_BYTES)
         header = len(HEADER)
         _expect(bytes(data[:header]), HEADER)

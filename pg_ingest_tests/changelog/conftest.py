@@ -16,6 +16,7 @@ import pytest
 from pg_ingest.changelog.capture import Captured, capture, join_slot
 from pg_ingest.changelog.log import ChangeLog
 from pg_ingest.config.log import Reader
+from pg_ingest.postgres.plugin import PgOutput
 from pg_ingest.postgres.session import Server
 from pg_ingest.postgres.slot import locked_slot
 from pg_ingest.table import TableId
@@ -54,7 +55,9 @@ class Logged:
     def capture(self) -> Captured:
         self.execute("select pg_switch_wal()")  # flushes what asynchronous commits left behind
         with self.server.session(self.database.name) as session, locked_slot(session, self.slot):
-            return capture(session, self.log, "p", join_slot(session, self.log, self.slot))
+            return capture(
+                session, self.log, PgOutput("p"), join_slot(session, self.log, self.slot)
+            )
 
     def expected(self) -> Reference:
         """Everything since `begin`, decoded by the plain decoder."""

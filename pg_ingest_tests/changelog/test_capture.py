@@ -187,6 +187,7 @@ from pathlib import Path
 from pg_ingest.changelog import capture as capturing
 from pg_ingest.changelog.log import ChangeLog
 from pg_ingest.config.model import SourceConfig
+from pg_ingest.postgres.plugin import PgOutput
 from pg_ingest.postgres.reader import SqlReader
 from pg_ingest.postgres.session import Server
 from pg_ingest.postgres.slot import locked_slot
@@ -205,7 +206,7 @@ setattr(owner, victim, die)
 config = SourceConfig(host=host, port=int(port), user=user, databases=(name,), log={"reader": reader})
 log = ChangeLog(Path(state), "shop", name)
 with Server("shop", config).session(name) as session, locked_slot(session, slot):
-    capturing.capture(session, log, "p", capturing.join_slot(session, log, slot))
+    capturing.capture(session, log, PgOutput("p"), capturing.join_slot(session, log, slot))
 """
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from pg_ingest.decode.copy_both import (
+    begins,
+    commits,
     end_of_transaction,
     read_keepalive,
     split,
@@ -71,19 +73,19 @@ def test_status_updates_say_the_same_of_written_flushed_and_applied() -> None:
 
 @pytest.mark.parametrize(("upto", "count"), [(5, 0), (10, 0), (11, 3), (20, 3), (21, 7), (31, 9)])
 def test_where_later_transactions_begin(upto: int, count: int) -> None:
-    assert transactions_before(_LOG, Lsn(upto)) == count
+    assert transactions_before(len(_LOG), begins(_LOG), Lsn(upto)) == count
 
 
 def test_a_long_change_is_not_taken_for_a_begin() -> None:
-    assert transactions_before(Messages.of([b"I" + b"\xff" * 20, b"C"]), Lsn(1)) == 2
-    assert transactions_before(Messages.of([]), Lsn(1)) == 0
+    for messages in (Messages.of([b"I" + b"\xff" * 20, b"C"]), Messages.of([])):
+        assert transactions_before(len(messages), begins(messages), Lsn(1)) == len(messages)
 
 
 @pytest.mark.parametrize(
     ("wanted", "end"), [(-3, 3), (1, 3), (3, 3), (4, 7), (7, 7), (8, None), (99, None)]
 )
 def test_the_commit_that_makes_it_enough(wanted: int, end: int | None) -> None:
-    assert end_of_transaction(_LOG, wanted) == end
+    assert end_of_transaction(commits(_LOG), wanted) == end
 
 
 def test_splitting() -> None:

@@ -23,6 +23,7 @@ from pg_ingest.errors import (
 from pg_ingest.lsn import Lsn
 from pg_ingest.postgres import stream as streaming
 from pg_ingest.postgres import wal
+from pg_ingest.postgres.plugin import PgOutput
 from pg_ingest.postgres.reader import SqlReader, WalReader, open_reader
 from pg_ingest.postgres.session import Server, Session
 from pg_ingest.postgres.slot import OLDEST_VERSION, create_slot, drop_slot, flushed_lsn, read_slot
@@ -111,11 +112,11 @@ def test_both_readers_say_the_same(
     _work(database)
     upto = _flush(database, session)
     copy = _copy(session, slot)
-    expected = _read(SqlReader(session, slot, _PUBLICATION), upto)
+    expected = _read(SqlReader(session, slot, PgOutput(_PUBLICATION)), upto)
     assert len(expected) > 100
     monkeypatch.setattr(streaming, "PIECE_BYTES", piece_bytes)
     found: list[bytes] = []
-    with stream(session, copy, _PUBLICATION) as reader:
+    with stream(session, copy, PgOutput(_PUBLICATION)) as reader:
         while True:
             read = _read(reader, upto, messages)
             assert not read or (read[0][:1], read[-1][:1]) == (b"B", b"C")
@@ -130,7 +131,7 @@ def test_the_configuration_chooses(database: Database, slot: str) -> None:
     for word in ("sql", "stream"):
         with server_for(database, log={"reader": word}).session(database.name) as session:
             upto = _flush(database, session)
-            with open_reader(session, slot, _PUBLICATION) as reader:
+            with open_reader(session, slot, PgOutput(_PUBLICATION)) as reader:
                 assert _inserts(_read(reader, upto)) == 3
 
 
@@ -158,24 +159,24 @@ def _stream_and_peek(own: Database, session: Session) -> None:
     for number in range(20):
         own.execute(f"insert into streamed values ({number})")
     upto = _flush(own, session)
-    expected = _read(SqlReader(session, "peeked", "streamed"), upto)
-    with stream(session, "streamed", "streamed") as reader:
+    expected = _read(SqlReader(session, "peeked", PgOutput("streamed")), upto)
+    with stream(session, "streamed", PgOutput("streamed")) as reader:
         next(reader.pieces(upto=upto, messages=1))
-    with stream(session, "streamed", "streamed") as reader:
+    with stream(session, "streamed", PgOutput("streamed")) as reader:
         assert _read(reader, upto) == expected
         reader.confirm(upto)
-    with stream(session, "streamed", "streamed") as reader:
+    with stream(session, "streamed", PgOutput("streamed")) as reader:
         assert _read(reader, _flush(own, session)) == []
 
 
 def test_an_idle_slot_answers_at_once(session: Session, slot: str, database: Database) -> None:
     upto = _flush(database, session)
     started = time.monotonic()
-    with stream(session, slot, _PUBLICATION) as reader:
+    with stream(session, slot, PgOutput(_PUBLICATION)) as reader:
         assert _read(reader, upto) == []
         reader.confirm(upto)
         assert _read(reader, upto) == []
-    with stream(session, slot, _PUBLICATION) as reader:
+    with stream(session, slot, PgOutput(_PUBLICATION)) as reader:
         assert _read(reader, upto) == []
     assert time.monotonic() - started < 5
     confirmed = read_slot(session, slot)
@@ -185,7 +186,7 @@ def test_an_idle_slot_answers_at_once(session: Session, slot: str, database: Dat
 def test_what_commits_later_comes_in_a_later_round(
     session: Session, slot: str, database: Database
 ) -> None:
-    with stream(session, slot, _PUBLICATION) as reader:
+    with stream(session, slot, PgOutput(_PUBLICATION)) as reader:
         with database.connect() as late, late.transaction():
             late.execute("insert into a(id) values (1)")
             database.execute("insert into a(id) values (2)")
@@ -205,15 +206,15 @@ def test_only_what_was_confirmed_moves_the_slot(
     _insert(database, 6, 9)
     upto = _flush(database, session)
     before = read_slot(session, slot)
-    with stream(session, slot, _PUBLICATION) as reader:
+    with stream(session, slot, PgOutput(_PUBLICATION)) as reader:
         assert _inserts(_read(reader, upto)) == 9
     after = read_slot(session, slot)
     assert before is not None and after is not None and before.confirmed_lsn == after.confirmed_lsn
-    with stream(session, slot, _PUBLICATION) as reader:
+    with stream(session, slot, PgOutput(_PUBLICATION)) as reader:
         assert _inserts(_read(reader, upto)) == 9
         reader.confirm(middle)
         reader.confirm(Lsn(1))
-    with stream(session, slot, _PUBLICATION) as reader:
+    with stream(session, slot, PgOutput(_PUBLICATION)) as reader:
         assert _inserts(_read(reader, upto)) == 4
 
 
@@ -225,7 +226,7 @@ def test_a_large_transaction_comes_in_bounded_pieces(
         "insert into a(id, b) select n, repeat('x', 99) from generate_series(1, 999) n"
     )
     upto = _flush(database, session)
-    with stream(session, slot, _PUBLICATION) as reader:
+    with stream(session, slot, PgOutput(_PUBLICATION)) as reader:
         pieces = list(reader.pieces(upto=upto, messages=1))
     assert len(pieces) > 5 and max(len(piece.buffer) for piece in pieces) < 20_500
     assert _inserts(_contents(iter(pieces))) == 999
@@ -236,7 +237,7 @@ def test_a_busy_server_does_not_keep_a_round_from_ending(
 ) -> None:
     """What comes after `upto` in a trickle never makes a silence, nor a full piece."""
     upto = _flush(database, session)
-    with database.connect() as writer, stream(session, slot, _PUBLICATION) as reader:
+    with database.connect() as writer, stream(session, slot, PgOutput(_PUBLICATION)) as reader:
         started = time.monotonic()
         for number in range(3):
             writer.execute("insert into a(id) values (%s)", (number,))
@@ -256,7 +257,7 @@ def test_leaving_early_frees_the_slot(
     )
     upto = _flush(database, session)
     started = time.monotonic()
-    with stream(session, slot, _PUBLICATION) as reader:
+    with stream(session, slot, PgOutput(_PUBLICATION)) as reader:
         next(reader.pieces(upto=upto, messages=1))
         with pytest.raises(RuntimeError, match="in the middle of a transaction"):
             next(reader.pieces(upto=upto, messages=1))
@@ -267,15 +268,15 @@ def test_leaving_early_frees_the_slot(
 
 
 def test_a_slot_in_use_is_busy(session: Session, slot: str) -> None:
-    with stream(session, slot, _PUBLICATION), pytest.raises(SlotBusy):
-        stream(session, slot, _PUBLICATION)
+    with stream(session, slot, PgOutput(_PUBLICATION)), pytest.raises(SlotBusy):
+        stream(session, slot, PgOutput(_PUBLICATION))
 
 
 def test_no_progress_ends_the_wait(
     session: Session, slot: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     never = Lsn(_flush(database, session) + (1 << 40))
-    with stream(session, slot, _PUBLICATION) as reader:
+    with stream(session, slot, PgOutput(_PUBLICATION)) as reader:
         monkeypatch.setattr(reader, "_patience", 0.5)
         with pytest.raises(SourceBusy, match="no progress"):
             _read(reader, never)
@@ -286,7 +287,7 @@ def test_a_role_without_the_right_to_stream(role: Role, slot: str) -> None:
         role.server.session(role.database.name) as session,
         pytest.raises(PermissionMissing, match="may not stream") as caught,
     ):
-        stream(session, slot, _PUBLICATION)
+        stream(session, slot, PgOutput(_PUBLICATION))
     assert f'ALTER ROLE "{role.name}" REPLICATION' in caught.value.hint
 
 
@@ -304,7 +305,7 @@ def test_a_slow_caller_is_not_taken_for_dead(
         "insert into a(id, b) select n, repeat('x', 300) from generate_series(1, 60000) n"
     )
     upto = _flush(database, session)
-    with stream(session, slot, _PUBLICATION) as reader:
+    with stream(session, slot, PgOutput(_PUBLICATION)) as reader:
         pieces = reader.pieces(upto=upto, messages=1)
         first = list(itertools.islice(pieces, after_pieces))
         database.execute("select pg_sleep(2.5)")
@@ -329,19 +330,19 @@ def test_a_killed_walsender(
         "insert into a(id, b) select n, repeat('x', 300) from generate_series(1, 60000) n"
     )
     upto = _flush(database, session)
-    with stream(session, slot, _PUBLICATION) as reader:
+    with stream(session, slot, PgOutput(_PUBLICATION)) as reader:
         pieces = reader.pieces(upto=upto, messages=1)
         next(pieces)
         _terminate(database, slot)
         with pytest.raises(SourceUnreachable):
             list(pieces)
-    with stream(session, slot, _PUBLICATION) as reader:
+    with stream(session, slot, PgOutput(_PUBLICATION)) as reader:
         assert _inserts(_read(reader, upto)) == 60000
 
 
 def test_confirming_to_a_killed_walsender(session: Session, slot: str, database: Database) -> None:
     upto = _flush(database, session)
-    with stream(session, slot, _PUBLICATION) as reader:
+    with stream(session, slot, PgOutput(_PUBLICATION)) as reader:
         assert _read(reader, upto) == []
         _terminate(database, slot)
         with pytest.raises(SourceUnreachable):
@@ -367,12 +368,12 @@ def test_a_server_that_restarts_in_the_middle(monkeypatch: pytest.MonkeyPatch) -
             admin.execute("select pg_switch_wal()")
         with server.session("postgres") as session:
             upto = flushed_lsn(session)
-            with stream(session, "s", "p") as reader:
+            with stream(session, "s", PgOutput("p")) as reader:
                 pieces = reader.pieces(upto=upto, messages=1)
                 next(pieces)
                 own.stop("immediate")
                 with pytest.raises(SourceUnreachable):
                     list(pieces)
         own.start()
-        with server.session("postgres") as session, stream(session, "s", "p") as reader:
+        with server.session("postgres") as session, stream(session, "s", PgOutput("p")) as reader:
             assert _inserts(_read(reader, upto)) == 60000

@@ -13,6 +13,7 @@ from pg_ingest.decode.pgoutput import decode
 from pg_ingest.errors import SlotBusy
 from pg_ingest.lsn import Lsn
 from pg_ingest.postgres import wal
+from pg_ingest.postgres.plugin import PgOutput
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.slot import (
     advance_slot,
@@ -50,7 +51,7 @@ def _flush(database: Database, session: Session) -> Lsn:
 
 def _ids(session: Session, slot: str, upto: Lsn, messages: int = 1_000_000) -> list[list[str]]:
     state, found = State(), []
-    for piece in wal.peek(session, slot, _PUBLICATION, upto=upto, messages=messages):
+    for piece in wal.peek(session, slot, PgOutput(_PUBLICATION), upto=upto, messages=messages):
         decoded = decode(piece, state)
         state = decoded.state
         for changes in decoded.changes:
@@ -102,7 +103,7 @@ def test_a_large_transaction_comes_in_bounded_pieces(
     upto = _flush(database, session)
     sizes = [
         int(piece.lengths.sum())
-        for piece in wal.peek(session, slot, _PUBLICATION, upto=upto, messages=1)
+        for piece in wal.peek(session, slot, PgOutput(_PUBLICATION), upto=upto, messages=1)
     ]
     assert len(sizes) > 10 and max(sizes) < 21_000
     assert sum(map(len, _ids(session, slot, upto))) == 2000
@@ -114,7 +115,7 @@ def test_leaving_early_frees_slot_and_session(
     monkeypatch.setattr(wal, "PIECE_BYTES", 1_000)
     database.execute("insert into a select n, repeat('x', 100) from generate_series(1, 50000) n")
     upto = _flush(database, session)
-    pieces = wal.peek(session, slot, _PUBLICATION, upto=upto, messages=1)
+    pieces = wal.peek(session, slot, PgOutput(_PUBLICATION), upto=upto, messages=1)
     next(pieces)
     pieces.close()  # type: ignore[attr-defined]
     assert session.rows("select 1") == [(1,)]
@@ -129,7 +130,7 @@ def test_a_slot_in_use_is_busy(session: Session, slot: str, database: Database) 
         start = f"START_REPLICATION SLOT {slot} LOGICAL 0/0 {options}"
         assert other.pgconn.exec_(start.encode()).status == pq.ExecStatus.COPY_BOTH
         with pytest.raises(SlotBusy):
-            list(wal.peek(session, slot, _PUBLICATION, upto=upto, messages=1))
+            list(wal.peek(session, slot, PgOutput(_PUBLICATION), upto=upto, messages=1))
         with pytest.raises(SlotBusy, match="is being read by somebody else"):
             usable_slot(session, slot, "pgoutput")
         other.pgconn.finish()
