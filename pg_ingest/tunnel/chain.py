@@ -101,7 +101,7 @@ async def open_chain(ssh: SshConfig, seconds: float, on_loss: Callable[[Login], 
 async def _add(chain: Chain, server: SshServer, keepalive: int, seconds: float) -> None:
     known = await asyncio.to_thread(known_keys, server)
     keys = await asyncio.to_thread(own_keys, server)
-    password = await asyncio.to_thread(server.password.reveal) if server.password else None
+    password = await asyncio.to_thread(_password, server)
     agent = await asked_agent(server)
     login = Login(server, known, [*keys, *agent.keys], password, chain.ended)
     try:
@@ -119,6 +119,10 @@ async def _add(chain: Chain, server: SshServer, keepalive: int, seconds: float) 
     chain.hops.append(_hop(connection, server))
     chain.servers.append(server)
     log.info("logged in at the SSH server %s as %s", server.address, server.user)
+
+
+def _password(server: SshServer) -> str | None:
+    return None if server.password is None else server.password.reveal(fresh=True)
 
 
 async def _connect(

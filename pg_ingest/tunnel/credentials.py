@@ -21,13 +21,14 @@ _ENCRYPTED = b"ENCRYPTED"
 def own_keys(server: SshServer) -> list[asyncssh.SSHKeyPair]:
     """The configured private key, with its certificate first where it has one; else none.
 
-    Deriving a key from a passphrase takes a noticeable time, so this does not belong into an event loop.
+    Secrets are read anew: a tunnel is opened seldom, and they may have been rotated. Deriving a key from a
+    passphrase takes a noticeable time, so this does not belong into an event loop.
     Raises ConfigError for what cannot be read, LoginFailed for a wrong passphrase.
     """
     if server.private_key is None:
         return []
     place, data = _key_data(server.private_key)
-    passphrase = server.passphrase.reveal() if server.passphrase else None
+    passphrase = server.passphrase.reveal(fresh=True) if server.passphrase else None
     try:
         key = asyncssh.import_private_key(data, passphrase)
     except asyncssh.KeyEncryptionError as error:
@@ -56,7 +57,10 @@ def _locked(server: SshServer, place: str, detail: str) -> LoginFailed:
 
 def _key_data(private_key: Path | Secret) -> tuple[str, bytes]:
     if isinstance(private_key, Secret):
-        return private_key.place, private_key.reveal().strip().encode() + b"\n"
+        text = private_key.reveal(fresh=True).strip()
+        if "\n" not in text:
+            text = text.replace("\\n", "\n")  # how a variable of one line holds several
+        return private_key.place, f"{text}\n".encode()
     return str(private_key), _read(private_key, "private key")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,10 @@ def test_kinds_of_keys(
 
 
 def test_a_key_in_a_variable(bastion: Sshd, welcome: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("THE_KEY", welcome().read_text())
-    assert enters(bastion.config(private_key={"env": "THE_KEY"}))
+    key = welcome().read_text()
+    for text in (key, key.strip(), key.replace("\n", "\\n")):
+        monkeypatch.setenv("THE_KEY", text)
+        assert enters(bastion.config(private_key={"env": "THE_KEY"}))
 
 
 @pytest.mark.parametrize("options", [(), ("-m", "PKCS8"), ("-m", "PEM")])
@@ -189,7 +192,10 @@ def asking(request: pytest.FixtureRequest, bastion: Sshd) -> Iterator[Any]:
         yield request.param, port
 
 
-def test_a_password_is_the_last_resort(bastion: Sshd, asking: Any) -> None:
+def test_a_password_is_the_last_resort(
+    bastion: Sshd, asking: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
     kind, port = asking
     changes = {
         "port": port,
@@ -203,6 +209,8 @@ def test_a_password_is_the_last_resort(bastion: Sshd, asking: Any) -> None:
     error = refused(bastion.config(**changes, password=Secret("hush-hush")))
     assert error.detail.startswith(f"tried: public key {fingerprint(bastion.client)}, password;")
     assert "hush" not in str(error)
+    assert "hush" not in caplog.text
+    assert "sesame" not in caplog.text
     assert kind.tries == 1, "a wrong password is sent once, however many ways there are"
     assert kind is _Asks or "password" not in error.detail.partition("takes:")[2]
     lonely = refused(bastion.config(**changes, private_key=None, password=Secret("x")))

@@ -70,10 +70,12 @@ def test_a_failed_login_is_shared_by_who_waits_for_it(
         assert set(threads.map(attempt, range(4))) == {LoginFailed}
 
 
-def test_much_data_both_ways(bastion: Sshd, database: Database) -> None:
+def test_much_data_both_ways(second: Sshd, database: Database) -> None:
+    """With new session keys every few megabytes, as after a gigabyte otherwise."""
+    second.restart("RekeyLimit 4M")
     database.execute("create table t (v bytea)")
     block = os.urandom(1 << 20)
-    with through(bastion.config(), database) as connection, connection.cursor() as cursor:
+    with through(second.config(), database) as connection, connection.cursor() as cursor:
         with cursor.copy("copy t from stdin (format binary)") as copy:
             for _ in range(24):
                 copy.write_row((block,))
@@ -85,12 +87,15 @@ def test_much_data_both_ways(bastion: Sshd, database: Database) -> None:
 
 
 def test_a_reader_that_pauses(bastion: Sshd, database: Database) -> None:
-    """Nothing is lost, and what has come does not pile up in memory."""
+    """Nothing is lost, and what has come does not pile up in memory: the server has to wait."""
+    sent = "select state, wait_event from pg_stat_activity where query like 'copy (select repeat%'"
     with through(bastion.config(), database) as connection:
         query = "copy (select repeat('x', 1000) from generate_series(1, 40000)) to stdout"
         with connection.cursor().copy(query) as copy:
             read = len(copy.read())
-            time.sleep(0.3)
+            deadline = time.monotonic() + 20
+            while database.rows(sent) != [("active", "ClientWrite")]:
+                assert time.monotonic() < deadline
             read += sum(map(len, copy))
     assert read == 40000 * 1001
 
