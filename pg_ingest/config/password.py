@@ -32,7 +32,7 @@ class RdsIam:
 
     def token(self, host: str, port: int, user: str) -> str:
         """A new token for a login at the database server `host`; raises as `aws.login_token`."""
-        return remember(login_token(self.host or host, port, user, self.region))
+        return remember(login_token(self.host or host, port, user, self.region), token=True)
 
 
 def _password(value: Any, info: ValidationInfo) -> Secret | RdsIam:

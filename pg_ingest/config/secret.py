@@ -45,7 +45,7 @@ class Secret:
         given += [] if file is None else [File(str(file))]
         if len(given) != 1:
             raise ValueError("exactly one of literal, env, file, aws")
-        object.__setattr__(self, "_place", given[0])
+        self.__setstate__(given[0])
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError("a secret does not change")
@@ -91,6 +91,8 @@ class Secret:
         return self._place
 
     def __setstate__(self, state: Place) -> None:
+        if isinstance(state, Literal):
+            remember(state.text)
         object.__setattr__(self, "_place", state)
 
     def _where(self) -> dict[str, str]:

@@ -11,6 +11,7 @@ from pg_ingest.defs.faults import ClosedDoors
 from pg_ingest.defs.loading import SyncConfig, TableLoader
 from pg_ingest.defs.metadata import selected_columns, table_schema
 from pg_ingest.defs.partitions import with_windows
+from pg_ingest.defs.resources import connection_key, through
 from pg_ingest.defs.route import Route
 from pg_ingest.table import Table
 
@@ -72,9 +73,10 @@ def table_asset(
         backfill_policy=None if window is None else dg.BackfillPolicy.single_run(),
         pool=route.pool,
         op_tags={METHOD_TAG: replication.method.value},
+        required_resource_keys={connection_key(route.source)},
     )
     def replicate_table(context: dg.AssetExecutionContext, config: SyncConfig) -> Any:
-        yield from loader.run(context, config)
+        yield from through(loader, context).run(context, config)
 
     return replicate_table
 

@@ -18,6 +18,8 @@ from pg_ingest.defs.jobs import dagster_job, sync_jobs
 from pg_ingest.defs.log_assets import log_assets
 from pg_ingest.defs.log_names import is_logged
 from pg_ingest.defs.partitions import databases_partitions
+from pg_ingest.defs.resources import connection_key, source_resource
+from pg_ingest.defs.prerequisites import check_job, prerequisite_checks
 from pg_ingest.defs.route import Route
 from pg_ingest.defs.schedules import sync_schedule
 from pg_ingest.defs.slot_lag import slot_lag_sensor
@@ -67,8 +69,13 @@ def source_definitions(
     if logged:
         assets.append(log_assets(route, logged, databases, tables, doors))
     return dg.Definitions(
+        resources={connection_key(route.source): source_resource(route.source, route.settings)},
         assets=[*upstream, *assets],
-        jobs=[dagster_job(route, job) for job in jobs],
+        asset_checks=[prerequisite_checks(route, selection.replications)] if jobs else [],
+        jobs=[
+            *(dagster_job(route, job) for job in jobs),
+            *([check_job(route, selection.replications)] if jobs else []),
+        ],
         schedules=[
             sync_schedule(route, job, selection, schedule)
             for job in (jobs if schedule is not None else [])

@@ -18,6 +18,7 @@ from pg_ingest.defs.faults import ClosedDoors
 from pg_ingest.defs.loading import SyncConfig
 from pg_ingest.defs.log_loading import LogLoader
 from pg_ingest.defs.log_names import change_log_key, log_op_name, log_pool
+from pg_ingest.defs.resources import connection_key, through
 from pg_ingest.defs.route import Route
 from pg_ingest.table import Table, TableId
 
@@ -42,9 +43,10 @@ def log_assets(
         can_subset=True,
         pool=log_pool(route.source),
         op_tags={METHOD_TAG: Method.LOG_BASED.value},
+        required_resource_keys={connection_key(route.source)},
     )
     def replicate_log(context: dg.AssetExecutionContext, config: SyncConfig) -> Any:
-        yield from loader.run(context, config)
+        yield from through(loader, context).run(context, config)
 
     return replicate_log
 

@@ -3,8 +3,8 @@
 Schedules start no run. The slot sensor starts one only beyond `log.lag_warn`, because a disk that fills up is
 worse for the source than a reader. A run that a schedule or sensor has started goes on with the table it is at
 and begins no other; those keep their last rows and are not marked as failed. The log-based step is one piece:
-once begun, it captures and applies all it has. Who presses a button means it: runs started by hand, by `pg-ingest
-sync` or by a backfill go on, with a note.
+once begun, it captures and applies all it has. Who presses a button means it: runs started by hand, by
+`pg-ingest sync` or by a backfill go on, with a note.
 """
 
 from datetime import UTC, datetime

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from pg_ingest.postgres.session import Server
 
 
+_PLACE = ("host", "port", "user", "password", "tls", "ssh", "limits")
+"""What a resource says of a source: where it is and what may be asked of it, not what is replicated."""
+
+
 @dataclass(frozen=True)
 class Route:
     """One source of a configuration and that configuration's destination.
@@ -28,6 +32,15 @@ class Route:
     @property
     def settings(self) -> SourceConfig:
         return self.config.sources[self.source]
+
+    def reached_by(self, settings: SourceConfig) -> Route:
+        """The same way, but to the server of those settings; itself where they are its own."""
+        mine = self.settings
+        place = {name: getattr(settings, name) for name in _PLACE}
+        if all(getattr(mine, name) == value for name, value in place.items()):
+            return self
+        changed = {**self.config.sources, self.source: mine.model_copy(update=place)}
+        return Route(self.source, self.config.model_copy(update={"sources": changed}))
 
     @property
     def pool(self) -> str:

@@ -91,6 +91,22 @@ class Server:
                 connection.close()
 
     @contextmanager
+    def connection(
+        self, database: str, *, purpose: str = "sync"
+    ) -> Iterator[psycopg.Connection[Any]]:
+        """The driver's own connection, in autocommit mode, for others than this package; closed at the end.
+
+        It has the settings of a session: nothing can be written unless the caller sets
+        `default_transaction_read_only` to `off`. Raises as `session`; its own failures are the driver's.
+        """
+        with self.guard.places:
+            connection = self._connect(database, purpose)
+            try:
+                yield connection
+            finally:
+                connection.close()
+
+    @contextmanager
     def spare_session(self, database: str, *, purpose: str = "sync") -> Iterator[Session | None]:
         """A further session if there is a place for it right now, else None; never waits for one.
 
