@@ -13,11 +13,9 @@ from pg_ingest.config.method import Method, Shape
 
 VERSION = "0.1"
 
-AVAILABLE_METHODS: frozenset[Method] = frozenset(
-    {Method.FULL_TABLE, Method.KEY_BASED, Method.LOG_BASED, Method.XMIN, Method.DELTA_SNAPSHOT}
-)
+AVAILABLE_METHODS: frozenset[Method] = frozenset(Method)
 AVAILABLE_SHAPES: frozenset[Shape] = frozenset({Shape.LIVE, Shape.SOFT_DELETE})
-AVAILABLE_PLUGINS: frozenset[Plugin] = frozenset({Plugin.PGOUTPUT})
+AVAILABLE_PLUGINS: frozenset[Plugin] = frozenset({Plugin.PGOUTPUT, Plugin.WAL2JSON})
 
 AVAILABLE_DESTINATIONS = ("duckdb",)
 LATER_DESTINATIONS = ("delta", "postgres")

@@ -21,7 +21,6 @@ _HIDDEN = {
     Method.LOG_BASED: ("ctid",),
     Method.XMIN: ("ctid", "xmin"),
     Method.DELTA_SNAPSHOT: ("ctid", "xmin"),
-    Method.SNAPSHOT_DIFF: ("ctid",),
 }
 """Hidden columns that a method reads: `ctid` to read a table in ranges, `xmin` to find changed rows."""
 

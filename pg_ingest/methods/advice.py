@@ -71,6 +71,8 @@ def _obstacles(table: Table, key: tuple[str, ...], no_log: str) -> dict[Method, 
     if table.kind not in _KEPT:
         hidden = f"a {table.kind.value} has no transaction ids of its own"
         found |= dict.fromkeys((Method.XMIN, Method.DELTA_SNAPSHOT), hidden)
+    if table.kind is RelationKind.FOREIGN:
+        found[Method.SNAPSHOT_DIFF] = "a foreign table's rows are another server's"
     if Method.KEY_BASED not in found and not _candidates(table):
         found[Method.KEY_BASED] = "no column of a type that grows (a number, a date, a time)"
     return found

@@ -10,7 +10,8 @@ from pg_ingest.bookmark import Bookmark
 from pg_ingest.config.model import Method
 from pg_ingest.config.selection import Replication
 from pg_ingest.errors import MethodUnavailable
-from pg_ingest.methods import delta_snapshot, full_table, key_based, xmin
+from pg_ingest.methods import delta_snapshot, full_table, key_based, snapshot_diff, xmin
+from pg_ingest.methods.chunks import Beginning
 from pg_ingest.postgres.session import Session
 from pg_ingest.table import Table
 
@@ -43,8 +44,25 @@ _READERS: dict[Method, Reader] = {
     Method.FULL_TABLE: full_table.read,
     Method.KEY_BASED: key_based.read,
     Method.XMIN: xmin.read,
+    Method.SNAPSHOT_DIFF: snapshot_diff.read,
     Method.DELTA_SNAPSHOT: delta_snapshot.read,
 }
+
+
+class Begin(Protocol):
+    """Finds out what a first load reads; see `chunks.Beginning`."""
+
+    def __call__(self, session: Session, replication: Replication, table: Table) -> Beginning:
+        """Raises as the method's reader does."""
+        ...
+
+
+_BEGINNINGS: dict[Method, Begin] = {Method.KEY_BASED: key_based.beginning}
+
+
+def beginning_of(method: Method) -> Begin | None:
+    """How the method begins a load in chunks, None where it needs one moment for all rows."""
+    return _BEGINNINGS.get(method)
 
 
 def reader_for(method: Method) -> Reader:

@@ -125,6 +125,10 @@ def delta(table: str, **settings: Any) -> Replication:
     return _replication(table, Method.DELTA_SNAPSHOT, settings)
 
 
+def differing(table: str, **settings: Any) -> Replication:
+    return _replication(table, Method.SNAPSHOT_DIFF, settings)
+
+
 def _replication(table: str, method: Method, settings: dict[str, Any]) -> Replication:
     return Replication(
         source="shop",

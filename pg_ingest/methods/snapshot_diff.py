@@ -1,0 +1,263 @@
+"""Snapshot diff: the server adds up checksums of ranges of the key; ranges that differ from last time are read.
+
+Everything happens in **one** snapshot. One scan gives rows and checksum of each range
+(`postgres/range_sums.py`). Where they are those of the bookmark, the rows are those of the last load, but for
+a chance of 2^-64 (`postgres/checksum.py` argues it). The other ranges are read whole and take the place of
+what is stored in them: rows that are new, rows with other values, and stored rows that are not there any
+more. A row whose key changes leaves one range and comes to another, and both differ. Rows, and the checksums
+of the same snapshot, are stored in one transaction of the destination; so what the next sync compares with is
+what is stored.
+
+No log, no clock, no `xmin`: nothing depends on the order in which transactions commit, on what restarts or
+restores do to them, or on whether this is the primary. What the snapshot sees is what arrives.
+
+**Ranges.** Bounds are keys, found by sampling at the first load and kept: rows that come at the end make the
+last range grow and leave all others equal. A range that has changed and has grown too large is cut in the
+same snapshot, so that what has come in bulk need not come again at the next change beside it. Small
+neighbours are joined. Both need no rows, because checksums add up.
+
+**When it does not pay.** If the changed ranges hold more than half of the rows, the table is read whole and
+replaced. That is also what happens when checksums cannot be compared: other columns or types, another key,
+row filter or major version of the server (its hash functions may have changed). The notes say why.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from pg_ingest.batch import Batch, Everything, Ranges, Reading, Scope
+from pg_ingest.bookmark import Bookmark, SnapshotDiffBookmark
+from pg_ingest.config.selection import Replication
+from pg_ingest.decode.types import arrow_schema
+from pg_ingest.decode.values import decode_column
+from pg_ingest.errors import ConfigError, MethodUnavailable
+from pg_ingest.methods.columns import chosen_columns, key_columns
+from pg_ingest.methods.key_ranges import KeyRanges, Runs, runs_of
+from pg_ingest.methods.moment import Moment, at_one_moment
+from pg_ingest.methods.survey import Survey, continued, first
+from pg_ingest.postgres.checksum import RECIPE
+from pg_ingest.postgres.key_order import (
+    MOST_COLUMNS,
+    Cuts,
+    InRanges,
+    OrderedColumn,
+    ordered_column,
+)
+from pg_ingest.postgres.range_sums import Surveyed
+from pg_ingest.postgres.select import SelectQuery, select_rows
+from pg_ingest.postgres.session import Session
+from pg_ingest.table import Column, RelationKind, Table
+
+WHOLE_FROM = 100_000
+"""Rows from which on a table of which more than half has changed is replaced as a whole, which is faster;
+below, its rows are compared one by one, so that equal ones stay as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is read, settled before any row is."""
+
+    session: Session
+    table: Table
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    order: tuple[OrderedColumn, ...]
+    where: str | None
+
+    @property
+    def unproven_key(self) -> tuple[str, ...]:
+        """The key, where only the configuration says that it is unique."""
+        unique = frozenset(self.table.primary_key)
+        return () if unique and unique <= frozenset(self.key) else self.key
+
+    @property
+    def named_columns(self) -> tuple[tuple[str, str], ...]:
+        """Names and types; a domain's type goes with what it is made of."""
+        return tuple(
+            (c.name, f"{c.type.display} {c.type.name} {c.type.modifier}") for c in self.columns
+        )
+
+    def surveyed(self, order: tuple[OrderedColumn, ...], seed: int) -> Surveyed:
+        """What is asked of the server."""
+        key = tuple(self.table.column(name) for name in self.key)
+        return Surveyed(self.session, self.table, self.columns, key, order, self.where, seed)
+
+    def query(self, within: InRanges | None = None) -> SelectQuery:
+        """The rows, or those in some ranges."""
+        bounds = () if within is None else (within,)
+        return select_rows(self.table, self.columns, where=self.where, bounds=bounds)
+
+
+@contextmanager
+def read(
+    session: Session,
+    replication: Replication,
+    table: Table,
+    bookmark: Bookmark | None,
+    *,
+    reset: bool,
+    window: tuple[str, str] | None,
+) -> Iterator[Reading]:
+    """The rows of ranges that have changed since the bookmark; all rows where there is none to compare with.
+
+    Raises ConfigError for a window, MethodUnavailable without a key that has an order or with NULL in it,
+    SourceTableChanged, PermissionMissing, QueryRefused, BookmarkUnusable.
+    """
+    plan = _plan(session, replication, table, window)
+    session.explain(plan.query())
+    notes: list[str] = []
+    old = None if reset else _comparable(bookmark, plan, notes)
+    with at_one_moment(session, table) as moment:
+        survey = _survey(plan, old)
+        part = None if old is None else _part(plan, survey, notes)
+        yield Reading(
+            schema=arrow_schema(plan.columns),
+            batches=moment.checked(_batches(moment, plan, survey, part)),
+            scope=_scope(plan, survey, part),
+            bookmark=_bookmark(moment, plan, survey),
+            phase="snapshot" if old is None else "incremental",
+            position_from="" if old is None else old.snapshot_lsn,
+            position_to=str(moment.snapshot.lsn),
+            notes=notes,
+        )
+
+
+def _plan(
+    session: Session, replication: Replication, table: Table, window: tuple[str, str] | None
+) -> _Plan:
+    if window is not None:
+        raise ConfigError(
+            f"{table.id} is compared by ranges of its key, not read in windows",
+            hint="take `method: full_table` for a table with `partition_by`",
+        )
+    if table.kind is RelationKind.FOREIGN:
+        raise MethodUnavailable(
+            f"{table.id} is a foreign table",
+            detail="its rows are another server's: two statements may see two states of them",
+            hint="replicate it from that server, or take `method: full_table`",
+        )
+    columns = chosen_columns(session, replication, table)
+    key = key_columns(replication, table, columns)
+    order = _order(session, table, key)
+    return _Plan(session, table, columns, key, order, replication.where)
+
+
+def _order(session: Session, table: Table, key: Sequence[str]) -> tuple[OrderedColumn, ...]:
+    utf8 = session.encoding == "UTF8"
+    known = [ordered_column(table.column(name), utf8=utf8) for name in key]
+    order = tuple(column for column in known if column is not None)
+    if not order:
+        kinds = ", ".join(f"{name} {table.column(name).type.display}" for name in key)
+        raise MethodUnavailable(
+            f"{table.id}: its key cannot be cut into ranges",
+            detail=f"no column of it is ordered alike here and in the destination: {kinds}",
+            hint="whole numbers, texts, dates, times, uuids and decimals are: declare another unique"
+            " `key: [...]`, or take another method",
+        )
+    return order[:MOST_COLUMNS]
+
+
+def _comparable(
+    bookmark: Bookmark | None, plan: _Plan, notes: list[str]
+) -> SnapshotDiffBookmark | None:
+    """The bookmark if checksums of now can be compared with its; else None, and a note says why."""
+    if bookmark is None:
+        return None
+    if not isinstance(bookmark, SnapshotDiffBookmark):
+        notes.append("loaded by another method before: all rows are read once")
+        return None
+    major = plan.session.server_version // 10000
+    known = {column.column.name for column in plan.order}
+    reasons = {
+        f"the server is of version {major}, it was {bookmark.server_major}": major
+        != bookmark.server_major,
+        "checksums are made in another way now": bookmark.recipe != RECIPE,
+        "its columns or their types are others": bookmark.columns != plan.named_columns,
+        "the row filter is another": bookmark.where != plan.where,
+        f"the key was ({', '.join(bookmark.key)})": bookmark.key != plan.key
+        or not known.issuperset(bookmark.cut_by),
+    }
+    why = [reason for reason, applies in reasons.items() if applies]
+    if why:
+        notes.append(f"all rows are read again: {'; '.join(why)}")
+        return None
+    return bookmark
+
+
+def _survey(plan: _Plan, old: SnapshotDiffBookmark | None) -> Survey:
+    if old is None:
+        return first(plan.surveyed(plan.order, secrets.randbits(64) - (1 << 63)))
+    order = tuple(each for each in plan.order if each.column.name in old.cut_by)
+    return continued(plan.surveyed(order, old.seed), KeyRanges.unpacked(old.ranges))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The ranges that are read: all rows in them, and how many there were at the load before."""
+
+    within: InRanges
+    rows: int
+    stored: int
+
+
+def _part(plan: _Plan, survey: Survey, notes: list[str]) -> _Part | None:
+    """What has changed; None when the whole table is to be read."""
+    before, changed = survey.before, survey.changed
+    rows = sum(survey.found.rows[place] for place in changed)
+    stored = sum(before.rows[place] for place in changed)
+    if changed:
+        notes.append(f"{len(changed)} of {len(before.rows)} key ranges have changed")
+    total = max(sum(survey.found.rows), sum(before.rows))
+    if total >= WHOLE_FROM and 2 * max(rows, stored) > total:
+        notes.append("they hold more than half of the rows: the whole table is read")
+        return None
+    runs = runs_of(changed, survey.found.rows)
+    return _Part(_within(survey, runs), rows, stored)
+
+
+def _within(survey: Survey, runs: Runs) -> InRanges:
+    cuts = survey.cuts.chosen(runs.bounds)
+    return InRanges(survey.order, cuts, runs.open_start, runs.far)
+
+
+def _batches(moment: Moment, plan: _Plan, survey: Survey, part: _Part | None) -> Iterator[Batch]:
+    if part is None:
+        yield from moment.rows(plan.query())
+    elif part.rows:
+        yield from moment.rows(plan.query(part.within))
+
+
+def _scope(plan: _Plan, survey: Survey, part: _Part | None) -> Scope:
+    if part is None:
+        return Everything(plan.unproven_key)
+    within = part.within
+    return Ranges(plan.key, decoded(within.order, within.cuts), within.open_start, part.stored)
+
+
+def decoded(order: Sequence[OrderedColumn], cuts: Cuts) -> pa.RecordBatch:
+    """Bounds as the destination compares them: texts, or values of the column's Arrow type."""
+    arrays = []
+    for number, each in enumerate(order):
+        texts = pa.array([values[number] for values in cuts.values], pa.string())
+        arrays.append(texts if each.as_text else decode_column(texts, each.column).values)
+    return pa.RecordBatch.from_arrays(arrays, names=[each.column.name for each in order])
+
+
+def _bookmark(moment: Moment, plan: _Plan, survey: Survey) -> SnapshotDiffBookmark:
+    return SnapshotDiffBookmark(
+        snapshot_lsn=str(moment.snapshot.lsn),
+        snapshot_at=moment.snapshot.taken_at,
+        server_major=plan.session.server_version // 10000,
+        recipe=RECIPE,
+        seed=survey.seed,
+        columns=plan.named_columns,
+        key=plan.key,
+        cut_by=tuple(each.column.name for each in survey.order),
+        where=plan.where,
+        ranges=survey.after.packed(),
+    )
