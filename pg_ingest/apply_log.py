@@ -24,10 +24,12 @@ import pyarrow as pa
 from pg_ingest.batch import LoadReport
 from pg_ingest.bookmark import Bookmark, LogBasedBookmark
 from pg_ingest.capture_log import LogCapture, capture_again, change_log
+from pg_ingest.changelog.capture import Captured
 from pg_ingest.changelog.log import ChangeLog
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.messages import Relation
-from pg_ingest.destinations.destination import Destination, NotContinued
+from pg_ingest.destinations.chunks import KeepsChunks
+from pg_ingest.destinations.destination import Destination, NotContinued, StreamId
 from pg_ingest.errors import (
     DestinationBusy,
     PassingFault,
@@ -35,6 +37,7 @@ from pg_ingest.errors import (
     SourceUnreachable,
 )
 from pg_ingest.load_log import ApplySettings, TableLoad
+from pg_ingest.load_log_chunks import LogChunks
 from pg_ingest.lsn import Lsn
 from pg_ingest.methods import log_based
 from pg_ingest.methods.filtered import FULL, Passing
@@ -77,8 +80,14 @@ def apply_log(
     """
     changelog = change_log(state_dir, server.source, capture.database)
     with _Line(server, capture.database) as line:
-        run = _Apply(server, destination, changelog, capture, settings, line)
         broken: Exception | None = None
+        unfinished: frozenset[StreamId] = frozenset()
+        try:
+            if isinstance(destination, KeepsChunks):
+                unfinished = frozenset(one.stream for one in destination.chunked_loads())
+        except PgIngestError as fault:
+            broken = fault
+        run = _Apply(server, destination, changelog, capture, settings, line, unfinished)
         for replication in wanted:
             error = broken or capture.failures.get(replication.table)
             if error is not None:
@@ -132,6 +141,7 @@ class _Apply:
     capture: LogCapture
     settings: ApplySettings
     line: _Line
+    _unfinished: frozenset[StreamId]
     _shapes: dict[Relation, tuple[Column, ...]] = field(default_factory=dict)
 
     def table(self, replication: Replication) -> LoadReport | None:
@@ -141,6 +151,9 @@ class _Apply:
         bookmark = None
         if replication.table not in self.settings.reset:
             bookmark = self._continued(replication, before, load)
+        if bookmark is not None and load.stream in self._unfinished:
+            resumed = self._in_chunks(load, before, only_resume=True)
+            before = bookmark = resumed or bookmark
         if bookmark is None:
             before = bookmark = self._snapshot(load, before)
             self._capture_meanwhile()
@@ -230,6 +243,24 @@ class _Apply:
         return None
 
     def _snapshot(self, load: TableLoad, before: Bookmark | None) -> LogBasedBookmark:
+        """Replace the stored rows: a large table's in chunks, any other's in one pass."""
+        return self._in_chunks(load, before) or self._at_once(load, before)
+
+    def _in_chunks(
+        self, load: TableLoad, before: Bookmark | None, *, only_resume: bool = False
+    ) -> LogBasedBookmark | None:
+        self.line.hang_up()
+        chunks = LogChunks(
+            server=self.server,
+            destination=self.destination,
+            capture=self.capture,
+            load=load,
+            pieces=lambda bookmark: self._pieces(load, bookmark),
+            capture_again=self._capture_again,
+        )
+        return chunks.run(before, only_resume=only_resume)
+
+    def _at_once(self, load: TableLoad, before: Bookmark | None) -> LogBasedBookmark:
         """Replace the stored rows by a snapshot; the session is over before the commit.
 
         Who wrote to the table when the capture was over and has ended before the snapshot is seen by it, and
@@ -260,15 +291,19 @@ class _Apply:
         What fails here fails again, and is told, in the next run; this table is stored already.
         """
         try:
-            capture_again(
-                self.server,
-                self.changelog.state_dir,
-                self.capture.database,
-                self.capture.chosen,
-            )
+            self._capture_again()
         except PgIngestError as error:
             passing = isinstance(error, PassingFault)
             log.log(logging.INFO if passing else logging.ERROR, "not captured: %s", error)
+
+    def _capture_again(self) -> Captured:
+        self.line.hang_up()
+        return capture_again(
+            self.server,
+            self.changelog.state_dir,
+            self.capture.database,
+            self.capture.chosen,
+        )
 
     def _pieces(self, load: TableLoad, bookmark: LogBasedBookmark) -> Iterator[Piece]:
         after = int(Lsn.parse(bookmark.lsn)), bookmark.sequence

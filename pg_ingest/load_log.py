@@ -18,7 +18,7 @@ from pg_ingest.destinations.destination import (
     Target,
 )
 from pg_ingest.errors import DestinationBusy
-from pg_ingest.replicate import PROGRESS_SECONDS, Progress
+from pg_ingest.progress import PROGRESS_SECONDS, Progress
 from pg_ingest.table import TableId
 
 
@@ -96,12 +96,17 @@ class TableLoad:
         draft.notes = tuple(dict.fromkeys((*self.notes, *reading.notes)))
 
         def commit() -> None:
-            self._check(expected)
+            self.check(expected)
             self._reports.append(stage.commit(reading.scope, reading.bookmark, draft))
 
         return commit
 
-    def _check(self, expected: Bookmark | None) -> None:
+    def add(self, report: LoadReport) -> None:
+        """A step that somebody else has committed."""
+        self._reports.append(report)
+
+    def check(self, expected: Bookmark | None) -> None:
+        """Raise DestinationBusy when the stored bookmark is not this one any more."""
         if self.destination.bookmark(self.stream) != expected:
             raise DestinationBusy(
                 f"{self.stream} was loaded by another process at the same time",

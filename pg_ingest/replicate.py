@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pg_ingest.batch import Batch, LoadReport, Reading
 from pg_ingest.config.selection import Replication
@@ -20,50 +20,15 @@ from pg_ingest.destinations.destination import (
     Destination,
     LoadReportDraft,
     Stage,
-    StreamId,
-    Target,
 )
+from pg_ingest.load_chunks import TableRequest, load_in_chunks
 from pg_ingest.methods.registry import reader_for
 from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.session import Server, Session
+from pg_ingest.progress import PROGRESS_SECONDS, Progress
 from pg_ingest.table import Table
 
 log = logging.getLogger(__name__)
-
-PROGRESS_SECONDS = 0.5
-"""Seconds between two calls of `progress` at least."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a load is: rows and bytes that have come, seconds since it began."""
-
-    rows: int
-    bytes: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Load:
-    """What is asked for; see `replicate`."""
-
-    replication: Replication
-    database: str
-    max_rejected: int
-    reset: bool
-    window: tuple[str, str] | None
-    run_id: str
-    progress: Callable[[Progress], None] | None
-    started_at: float
-
-    @property
-    def stream(self) -> StreamId:
-        table = self.replication.table
-        return StreamId(self.replication.source, self.database, table.schema, table.name)
-
-    def target(self, table: Table) -> Target:
-        schema, name = self.replication.target_for(self.database)
-        return Target(schema, name, self.replication.shared, table.comment)
 
 
 def replicate(
@@ -92,10 +57,13 @@ def replicate(
     Raises what the source, the method and the destination raise (`pg_ingest.errors`); the destination is then
     as it was before.
     """
-    load = _Load(
+    load = TableRequest(
         *(replication, database, max_rejected, reset, window, run_id, progress, time.time())
     )
     log.info("reading table=%s method=%s", load.stream, replication.method)
+    chunked = load_in_chunks(server, destination, load)
+    if chunked is not None:
+        return chunked
     with ExitStack() as staging:
         with server.session(database) as session:
             begun_at = _wal_position(session)
@@ -112,7 +80,7 @@ def replicate(
 
 
 def _staged(
-    load: _Load, table: Table, session: Session, destination: Destination, staging: ExitStack
+    load: TableRequest, table: Table, session: Session, destination: Destination, staging: ExitStack
 ) -> tuple[Stage, Reading, LoadReportDraft]:
     """All rows in a stage that `staging` holds open; the source's snapshot is over when this returns."""
     bookmark = destination.bookmark(load.stream)
@@ -140,7 +108,9 @@ def _staged(
     return stage, reading, draft
 
 
-def _counted(batches: Iterator[Batch], draft: LoadReportDraft, load: _Load) -> Iterator[Batch]:
+def _counted(
+    batches: Iterator[Batch], draft: LoadReportDraft, load: TableRequest
+) -> Iterator[Batch]:
     """The same batches, counted in `draft` and shown to `progress`."""
     due = 0.0
     for batch in batches:

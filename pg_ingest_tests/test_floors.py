@@ -20,10 +20,13 @@ FLOORS: dict[str, int] = {
     "cli": 5,
     "demo": 5,
     "replicate": 4,
+    "chunked_load": 4,
     "capture_log": 4,
     "publish_log": 4,
     "apply_log": 4,
     "load_log": 4,
+    "load_log_chunks": 4,
+    "load_chunks": 4,
     "retain_log": 4,
     "rediscover": 4,
     "doctor": 4,
@@ -42,6 +45,7 @@ FLOORS: dict[str, int] = {
     "batch": 0,
     "aws": 0,
     "errors": 0,
+    "progress": 0,
     "pg_ingest": 0,
 }
 """By the first name below the package; `pg_ingest` is its `__init__`."""

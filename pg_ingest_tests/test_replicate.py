@@ -25,7 +25,8 @@ from pg_ingest.errors import (
     TooManyRejected,
 )
 from pg_ingest.methods.registry import reader_for
-from pg_ingest.replicate import Progress, replicate
+from pg_ingest.progress import Progress
+from pg_ingest.replicate import replicate
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.methods.conftest import Pair, full, keyed
 

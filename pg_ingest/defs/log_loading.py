@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pg_ingest.batch import LoadReport
     from pg_ingest.capture_log import LogCapture
     from pg_ingest.lsn import Lsn
-    from pg_ingest.replicate import Progress
+    from pg_ingest.progress import Progress
 
 
 class LogLoader:

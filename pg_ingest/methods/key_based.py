@@ -66,6 +66,7 @@ brings in from elsewhere. Another column or filter than last time: all rows are 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -75,6 +76,7 @@ from pg_ingest.bookmark import Bookmark, KeyBasedBookmark, Partition
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.types import arrow_schema
 from pg_ingest.errors import BookmarkUnusable, ConfigError
+from pg_ingest.methods.chunks import Beginning
 from pg_ingest.methods.columns import chosen_columns, key_columns
 from pg_ingest.methods.partitions import came_with_rows
 from pg_ingest.methods.position import settled, sighted, watched
@@ -164,6 +166,42 @@ def read(
             position_to=new.position or "",
             notes=notes + settlement.notes,
         )
+
+
+def beginning(session: Session, replication: Replication, table: Table) -> Beginning:
+    """What the first load of the table reads in chunks; raises as `read` does.
+
+    The position of a load in chunks must hold for the snapshot of each of them. So all who ran when the
+    greatest key was seen must have ended before the first; where they have not after `limits.lock_timeout`
+    there is no position, and the table is read in one pass.
+    """
+    plan = _plan(session, replication, table)
+    schema = arrow_schema(plan.columns)
+    return Beginning(
+        columns=plan.columns,
+        schema=schema,
+        key=plan.key,
+        unproven_key=plan.unproven_key,
+        dress=lambda batches, _lsn: batches,
+        position=lambda: _first_position(session, plan),
+        settings=repr((plan.followed.name, plan.followed.type.display, plan.where)),
+    )
+
+
+def _first_position(session: Session, plan: _Plan) -> KeyBasedBookmark | None:
+    since = plan.begin()
+    partitions = partitions_of(session, plan.table)
+    sighting = sighted(session, plan.table, plan.followed, plan.where, since)
+    deadline = time.monotonic() + session.limits.lock_timeout
+    while sighting.pending:
+        watch = watched(session, since, sighting)
+        with session.snapshot() as snapshot:
+            settlement = settled(since, sighting, watch, snapshot)
+        if settlement.position is not None:
+            return replace(since, position=settlement.position, partitions=partitions)
+        if time.monotonic() >= deadline:
+            break
+    return None
 
 
 def _plan(session: Session, replication: Replication, table: Table) -> _Plan:

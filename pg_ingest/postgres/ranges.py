@@ -140,11 +140,11 @@ def page_ranges(session: Session, table: Table, count: int) -> tuple[PageRange, 
 
 
 _SAMPLED = """
-SELECT {texts} FROM (
+SELECT DISTINCT ON (s._pgi_tile) {texts} FROM (
   SELECT {keys}, pg_catalog.ntile({count}) OVER (ORDER BY {keys}) AS _pgi_tile
   FROM {relation} TABLESAMPLE SYSTEM ({percent})
 ) AS s
-WHERE _pgi_tile > 1
+WHERE s._pgi_tile > 1 ORDER BY s._pgi_tile, {order}
 """
 
 
@@ -159,18 +159,16 @@ def key_ranges(
         return ranges_between(columns, ())
     _, total, _ = _pages(session, table)
     percent = min(100.0, 100.0 * (count + 1) * _PAGES_PER_RANGE / max(total, 1))
-    names = [sql.Identifier(column.name) for column in columns]
-    keys = sql.SQL(", ").join(names)
-    order = sql.SQL(" ORDER BY _pgi_tile, {}").format(keys)
-    texts = sql.SQL(", ").join(sql.SQL("{}::text").format(name) for name in names)
+    order = [sql.Identifier("s", column.name) for column in columns]
     statement = sql.SQL(_SAMPLED).format(
-        texts=sql.SQL("DISTINCT ON (_pgi_tile) {}").format(texts),
-        keys=keys,
+        texts=sql.SQL(", ").join(sql.SQL("{}::text").format(name) for name in order),
+        keys=sql.SQL(", ").join(sql.Identifier(column.name) for column in columns),
         count=sql.Literal(count),
         relation=relation(table),
-        percent=sql.SQL(f"{percent:.6f}"),
+        percent=sql.Literal(round(percent, 6)),
+        order=sql.SQL(", ").join(order),
     )
-    found = session.rows(statement + order, what=f"cutting {table.id} into chunks")
+    found = session.rows(statement, what=f"cutting {table.id} into chunks")
     return ranges_between(columns, [tuple(map(str, row)) for row in found])
 
 

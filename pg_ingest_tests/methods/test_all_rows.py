@@ -12,7 +12,8 @@ from pg_ingest.batch import LoadReport
 from pg_ingest.config.selection import Replication
 from pg_ingest.errors import SourceUnreachable
 from pg_ingest.methods import all_rows
-from pg_ingest.replicate import Progress, replicate
+from pg_ingest.progress import Progress
+from pg_ingest.replicate import replicate
 from pg_ingest_tests.methods.conftest import Pair, full, keyed
 
 TABLE = full("t")

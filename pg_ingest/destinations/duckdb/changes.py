@@ -38,7 +38,7 @@ def apply_changes(arrival: Arrival, scope: Changes) -> Change:
     """Apply the last states of keys; the stage is gone afterwards."""
     table, notes = _reshaped(arrival, scope.reshape)
     deleted = _truncate(arrival, table, scope.soft) if scope.truncated else 0
-    _fill(arrival, table, scope.columns, mixed=scope.mixed)
+    _fill(arrival, table, scope)
     same_key = same([(key, "") for key in scope.columns])
     carry_over(arrival, table, same_key)
     live = _live(scope.soft)
@@ -201,8 +201,11 @@ def _truncate(arrival: Arrival, table: Stored, soft: bool) -> int:
     return arrival.run(sql("DELETE FROM {table} AS t WHERE {ours}", **parts))
 
 
-def _fill(arrival: Arrival, table: Stored, key: tuple[str, ...], *, mixed: bool) -> None:
-    """Take the values that the log left out from the stored rows."""
+def _fill(arrival: Arrival, table: Stored, scope: Changes) -> None:
+    """Take the values that the log left out from the stored rows, but not from rows marked as deleted.
+
+    A marked row of this key may be older than the row that came back (it left a row filter and changed outside).
+    """
     left_out = arrival.connection.execute(
         sql(
             "SELECT name, count(*) FROM (SELECT unnest({unchanged}) AS name FROM {stage}) GROUP BY name",
@@ -217,7 +220,7 @@ def _fill(arrival: Arrival, table: Stored, key: tuple[str, ...], *, mixed: bool)
                 base=identifier(BASE),
                 name=identifier(name),
             )
-            for name in key
+            for name in scope.columns
         ],
         " AND ",
     )
@@ -225,15 +228,16 @@ def _fill(arrival: Arrival, table: Stored, key: tuple[str, ...], *, mixed: bool)
         filled = arrival.run(
             sql(
                 "UPDATE {stage} AS s SET {name} = t.{name} FROM {table} AS t"
-                " WHERE list_contains(s.{unchanged}, {text}) AND {same_base} AND {ours}",
+                " WHERE list_contains(s.{unchanged}, {text}) AND {same_base} AND {ours}"
+                " AND {live}",
                 name=identifier(name),
                 text=literal(name),
                 unchanged=identifier(UNCHANGED),
                 same_base=same_base,
-                **_parts(arrival, table),
+                **_parts(arrival, table, live=_live(scope.soft)),
             )
         )
-        if filled != wanted and not mixed:
+        if filled != wanted and not scope.mixed:
             raise _not_continued(
                 arrival, f"{wanted - filled} values of {name} that did not change are not there"
             )

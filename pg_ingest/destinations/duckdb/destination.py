@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 
-from pg_ingest.batch import Batch
+from pg_ingest.batch import Batch, Everything, LoadReport, Reading
 from pg_ingest.bookmark import Bookmark
-from pg_ingest.destinations.destination import StreamId, TableStatus, Target
+from pg_ingest.destinations.chunks import BegunLoad, ChunkedLoad, ReceivedChunk
+from pg_ingest.destinations.destination import LoadReportDraft, StreamId, TableStatus, Target
 from pg_ingest.destinations.duckdb import faults, ledger
+from pg_ingest.destinations.duckdb.chunks import DuckDbChunks
 from pg_ingest.destinations.duckdb.file import DuckDbFile
-from pg_ingest.destinations.duckdb.stage import DuckDbStage
+from pg_ingest.destinations.duckdb.spool import SpooledChunk, spooled
+from pg_ingest.destinations.duckdb.stage import DuckDbStage, roll_back
 
 
 class DuckDbDestination:
@@ -66,15 +68,60 @@ class DuckDbDestination:
                 yield stage
             finally:
                 if not stage.committed:
-                    _roll_back(connection)
+                    roll_back(connection)
+
+    def chunked_loads(self) -> list[ChunkedLoad]:
+        """All unfinished loads, in order. Makes no file."""
+        return self._chunks.all()
+
+    def chunked_load(self, stream: StreamId) -> ChunkedLoad | None:
+        """The stream's unfinished load. Makes no file."""
+        return next((load for load in self._chunks.all() if load.stream == stream), None)
+
+    def begin_chunks(
+        self, stream: StreamId, target: Target, schema: pa.Schema, begun: BegunLoad
+    ) -> ChunkedLoad:
+        """Begin a load; an unfinished one of the stream goes."""
+        return self._chunks.begin(stream, target, schema, begun)
+
+    @contextmanager
+    def receive_chunk(
+        self, target: Target, schema: pa.Schema, batches: Iterator[Batch], *, max_rejected: int
+    ) -> Iterator[SpooledChunk]:
+        """Read all batches into a file beside the database, which is not held meanwhile."""
+        doing = self._translated(f"receive rows of {target}")
+        with doing, spooled(self.file.path, str(target), schema, batches, max_rejected) as chunk:
+            yield chunk
+
+    def keep_chunk(
+        self, load: ChunkedLoad, number: int, received: ReceivedChunk, *, max_rejected: int
+    ) -> bool:
+        """Store a chunk's rows and that it is done; False when it was done already."""
+        assert isinstance(received, SpooledChunk)
+        return self._chunks.keep(load, number, received, max_rejected)
+
+    def catch_up(self, load: ChunkedLoad, reading: Reading, *, max_rejected: int) -> None:
+        """Apply what has changed meanwhile to the rows kept."""
+        self._chunks.catch_up(load, reading, max_rejected)
+
+    def publish_chunks(
+        self,
+        load: ChunkedLoad,
+        schema: pa.Schema,
+        scope: Everything,
+        bookmark: Bookmark,
+        report: LoadReportDraft,
+    ) -> LoadReport:
+        """Make the rows visible in place of the stored ones, and end the load."""
+        return self._chunks.publish(load, schema, scope, bookmark, report)
+
+    def drop_chunks(self, stream: StreamId) -> None:
+        """Throw the stream's unfinished load away, if there is one."""
+        self._chunks.drop(stream)
+
+    @property
+    def _chunks(self) -> DuckDbChunks:
+        return DuckDbChunks(self.file)
 
     def _translated(self, doing: str) -> AbstractContextManager[None]:
         return faults.translated(self.file.path, doing)
-
-
-def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
-    """End the transaction, if it was begun and DuckDB has not ended it already by an error of its own."""
-    try:
-        connection.execute("ROLLBACK")
-    except duckdb.Error:
-        connection.close()

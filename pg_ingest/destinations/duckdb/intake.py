@@ -50,6 +50,17 @@ class Intake:
             self.fault = error
             raise
 
+    def adopt(self, rejected: pa.Table) -> None:
+        """These were rejected before."""
+        self._rejected += rejected.to_batches()
+        self._rejected_rows += rejected.num_rows
+
+    def rows_as_they_come(self) -> Iterator[pa.RecordBatch]:
+        """The rows, for somebody else than DuckDB: errors are raised as they are."""
+        for batch in self._batches:
+            self._keep(batch)
+            yield batch.rows
+
     def _keep(self, batch: Batch) -> None:
         if not batch.rows.schema.equals(self._schema):
             raise ValueError(f"{self._target}: a batch has other columns than were announced")

@@ -29,6 +29,14 @@ from pg_ingest.destinations.duckdb.tables import Stored
 _ARRIVALS = "_pgi_arrivals"
 
 
+def roll_back(connection: duckdb.DuckDBPyConnection) -> None:
+    """End the transaction, if it was begun and DuckDB has not ended it already by an error of its own."""
+    try:
+        connection.execute("ROLLBACK")
+    except duckdb.Error:
+        connection.close()
+
+
 class DuckDbStage:
     """Rows in a table of their own that only this transaction sees."""
 
@@ -60,6 +68,19 @@ class DuckDbStage:
             self._owned = ownership.claim(self._connection, self._stream, self._target)
             self._read()
         self.rows = self._intake.rows
+
+    def adopt(self, stage: Stored, rejected: pa.Table) -> None:
+        """Take over rows that came before, in a transaction that has been begun, instead of `fill`."""
+        columns.check_names(str(self._target), self._schema)
+        self._name = stage.name
+        self._intake = Intake(str(self._target), self._schema, iter(()), rejected.num_rows)
+        self._intake.adopt(rejected)
+        self._owned = ownership.claim(self._connection, self._stream, self._target)
+        count = self._connection.execute(
+            sql("SELECT count(*) FROM {stage}", stage=stage.sql)
+        ).fetchone()
+        assert count is not None
+        self.rows = int(count[0])
 
     def _read(self) -> None:
         schema = identifier(self._target.schema)

@@ -1,0 +1,296 @@
+"""The chunks of a large table's first load: planned once, read by several connections, stored one by one.
+
+Why chunks of several moments make one table is told in `methods/chunks.py`; here is the work. A chunk is read
+in a session of its own, which is over before the chunk is stored, so nothing at the source is held longer than
+a chunk takes. What is stored is never read again, whoever is killed: the next run finds the plan and what is
+left of it.
+
+The calling thread reads like the others, and only it reports progress and does what has to be done in between
+(`between`). Further connections are used as far as there are places for them (`limits.connections`); none is
+waited for.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+
+from pg_ingest.batch import Batch
+from pg_ingest.config.selection import Replication
+from pg_ingest.destinations.chunks import BegunLoad, ChunkedLoad, KeepsChunks, ReceivedChunk
+from pg_ingest.destinations.destination import StreamId, Target
+from pg_ingest.errors import BookmarkUnusable, SourceBusy
+from pg_ingest.methods.chunks import Beginning, Plan, chunk, misfit, planned, wait_until_flushed
+from pg_ingest.postgres.catalog import describe
+from pg_ingest.postgres.ranges import KeyRange
+from pg_ingest.postgres.session import Server, Session
+from pg_ingest.progress import PROGRESS_SECONDS, Progress
+from pg_ingest.table import Table
+
+log = logging.getLogger(__name__)
+
+_ATTEMPTS = 3
+"""Loads begun in one run when the table does not stay as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkTask:
+    """What is to be loaded, and how the method begins.
+
+    Attributes:
+        beginning: asks the method, with the table as it is now.
+        refused: why an unfinished load cannot go on, beyond what `methods.chunks.misfit` sees; "" if it can.
+        between: called by the reading thread between two chunks, when it holds no session.
+        reset: an unfinished load goes, unless this very run began it.
+        only_resume: do not begin a load.
+        progress: an error it raises ends the load; what is stored stays.
+    """
+
+    server: Server
+    destination: KeepsChunks
+    replication: Replication
+    database: str
+    stream: StreamId
+    target: Callable[[Table], Target]
+    max_rejected: int
+    run_id: str
+    started_at: float
+    beginning: Callable[[Session, Table], Beginning]
+    refused: Callable[[Plan], str] = lambda _plan: ""
+    between: Callable[[], None] = lambda: None
+    reset: bool = False
+    only_resume: bool = False
+    progress: Callable[[Progress], None] | None = None
+
+
+@dataclass(slots=True)
+class Chunks:
+    """A load, all of whose chunks are stored once `read_in_chunks` has returned it.
+
+    Attributes:
+        load: as it was when this run began to read.
+        rows, bytes: read by this run.
+    """
+
+    load: ChunkedLoad
+    plan: Plan
+    table: Table
+    beginning: Beginning
+    notes: list[str] = field(default_factory=list)
+    rows: int = 0
+    bytes: int = 0
+
+
+class _Stopped(Exception):
+    """Another thread has failed, or the load was interrupted."""
+
+
+class _Broken(Exception):
+    """The table is not what the plan was made for. The message says why."""
+
+
+def read_in_chunks(task: ChunkTask) -> Chunks | None:
+    """Store all chunks that are missing; None when the table is better read in one pass.
+
+    Raises what the source and the destination raise; what is stored by then is not read again. SourceBusy when
+    the table changes again and again while it is read.
+    """
+    notes: list[str] = []
+    for _ in range(_ATTEMPTS):
+        chunks = _opened(task, notes)
+        if chunks is None:
+            return None
+        try:
+            _Readers(task, chunks).run()
+        except _Broken as reason:
+            task.destination.drop_chunks(task.stream)
+            notes.append(f"begun anew while it was read in chunks: {reason}")
+            continue
+        return chunks
+    raise SourceBusy(
+        f"{task.stream}: the table does not stay as it is while it is read in chunks",
+        detail="; ".join(notes),
+        hint="it is tried again",
+    )
+
+
+def _opened(task: ChunkTask, notes: list[str]) -> Chunks | None:
+    """The unfinished load, or a new one; None where there should be none."""
+    load = task.destination.chunked_load(task.stream)
+    with task.server.session(task.database) as session:
+        table = describe(session, task.replication.table)
+        beginning = task.beginning(session, table)
+        if load is not None:
+            plan, reason = _continued(task, load, session, table, beginning)
+            if plan is not None:
+                notes.append(f"{len(load.done)} of {load.chunks} chunks were stored before")
+                return Chunks(load, plan, table, beginning, notes)
+            notes.append(f"an unfinished load was thrown away: {reason}")
+        plan = None
+        if not task.only_resume:
+            plan = planned(session, task.replication, table, beginning)
+    if plan is None:
+        task.destination.drop_chunks(task.stream)
+        return None
+    begun = BegunLoad(task.replication.method, plan.dump(), plan.chunks, task.run_id)
+    load = task.destination.begin_chunks(task.stream, task.target(table), beginning.schema, begun)
+    log.info("load begun: table=%s chunks=%d rows=%d", task.stream, plan.chunks, plan.rows)
+    return Chunks(load, plan, table, beginning, notes)
+
+
+def _continued(
+    task: ChunkTask, load: ChunkedLoad, session: Session, table: Table, beginning: Beginning
+) -> tuple[Plan | None, str]:
+    """The plan of an unfinished load, or None and why it is of no use."""
+    if task.reset and not (task.run_id and load.run_id == task.run_id):
+        return None, "it is begun anew on request"
+    target = task.target(table)
+    if (load.target.schema, load.target.table) != (target.schema, target.table):
+        return None, f"it was for {load.target}"
+    if load.method != task.replication.method:
+        return None, f"the method was {load.method}"
+    try:
+        plan = Plan.load(load.plan)
+    except BookmarkUnusable as error:
+        return None, error.message
+    reason = misfit(plan, session, table, beginning) or task.refused(plan)
+    return (None, reason) if reason else (plan, "")
+
+
+class _Readers:
+    """The threads of one load."""
+
+    def __init__(self, task: ChunkTask, chunks: Chunks) -> None:
+        self._task = task
+        self._chunks = chunks
+        self._ranges = chunks.plan.ranges(chunks.table)
+        self._left = deque(n for n in range(len(self._ranges)) if n not in chunks.load.done)
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._fault: BaseException | None = None
+        self._due = 0.0
+
+    def run(self) -> None:
+        """Until no chunk is left; the first error of any thread is raised when all have stopped."""
+        limits = self._task.server.config.limits
+        count = min(limits.load_threads, limits.connections, len(self._left)) - 1
+        others = [
+            threading.Thread(target=self._help, name="chunked_load", daemon=True)
+            for _ in range(count)
+        ]
+        try:
+            for thread in others:
+                thread.start()
+            self._work()
+            for thread in others:
+                while thread.is_alive():
+                    thread.join(PROGRESS_SECONDS)
+                    self._report()
+            self._work()
+        except _Stopped:
+            pass
+        finally:
+            self._stopped.set()
+            for thread in others:
+                if thread.ident is not None:
+                    thread.join()
+        if self._fault is not None:
+            raise self._fault
+
+    def _work(self) -> None:
+        database = self._task.database
+        while (number := self._next()) is not None:
+            self._one(number, self._task.server.session(database), self._report)
+            self._task.between()
+
+    def _help(self) -> None:
+        database = self._task.database
+        try:
+            while (number := self._next()) is not None:
+                if not self._one(number, self._task.server.spare_session(database), lambda: None):
+                    return
+        except BaseException as error:
+            if self._fault is None and not isinstance(error, _Stopped):
+                self._fault = error
+            self._stopped.set()
+
+    def _next(self) -> int | None:
+        try:
+            return None if self._stopped.is_set() else self._left.popleft()
+        except IndexError:
+            return None
+
+    def _one(
+        self,
+        number: int,
+        place: AbstractContextManager[Session | None],
+        report: Callable[[], None],
+    ) -> bool:
+        """Read a chunk, then store it; False when there is no place for a session."""
+        task, chunks = self._task, self._chunks
+        with ExitStack() as held:
+            with place as session:
+                if session is None:
+                    self._left.appendleft(number)
+                    return False
+                received = self._received(session, self._ranges[number], held, report)
+            kept = task.destination.keep_chunk(
+                chunks.load, number, received, max_rejected=task.max_rejected
+            )
+        log.info(
+            "chunk %s: table=%s chunk=%d of=%d rows=%d",
+            *("stored" if kept else "was stored already", task.stream, number + 1),
+            *(len(self._ranges), received.rows),
+        )
+        return True
+
+    def _received(
+        self, session: Session, bounds: KeyRange, held: ExitStack, report: Callable[[], None]
+    ) -> ReceivedChunk:
+        task, begin = self._task, self._chunks.beginning
+        table, replication = self._chunks.table, task.replication
+        with chunk(session, replication, table, begin, bounds) as rows:
+            received = held.enter_context(
+                task.destination.receive_chunk(
+                    self._chunks.load.target,
+                    begin.schema,
+                    self._counted(rows.batches, report),
+                    max_rejected=task.max_rejected,
+                )
+            )
+        wait_until_flushed(session, rows.lsn)
+        now = describe(session, table.id)
+        reason = misfit(self._chunks.plan, session, now, task.beginning(session, now))
+        if reason:
+            raise _Broken(reason)
+        return received
+
+    def _counted(self, batches: Iterator[Batch], report: Callable[[], None]) -> Iterator[Batch]:
+        for batch in batches:
+            if self._stopped.is_set():
+                raise _Stopped
+            rejected = 0 if batch.rejected is None else batch.rejected.num_rows
+            with self._lock:
+                self._chunks.rows += batch.rows.num_rows + rejected
+                self._chunks.bytes += batch.size
+            report()
+            yield batch
+
+    def _report(self) -> None:
+        """By the calling thread only: who listens may belong to it."""
+        seconds = time.time() - self._task.started_at
+        if self._fault is None and self._task.progress is not None and seconds >= self._due:
+            self._due = seconds + PROGRESS_SECONDS
+            chunks = self._chunks
+            self._task.progress(
+                Progress(
+                    *(chunks.rows, chunks.bytes, seconds),
+                    expected=chunks.plan.rows,
+                    earlier=chunks.load.rows,
+                )
+            )

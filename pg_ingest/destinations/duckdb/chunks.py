@@ -1,0 +1,222 @@
+"""Loads that come in chunks: a table that nobody reads yet, and a list of the chunks it holds.
+
+Each chunk is one transaction: its rows, and a line in `_pgi.chunks` that says so. So whatever is killed, the
+list is true: a chunk that is in it is stored, once, and one that is not is not there at all. The rows stand in
+a table of the target's schema whose name begins with `_pgi_load_`, because that is where it can take the
+target's name without being copied. What has changed since a chunk was read is applied to that table too
+(`catch_up`), also by whole transactions with the bookmark up to which it was; then one transaction puts it in
+the target's place and forgets the load.
+
+The file is only held for these transactions: while a chunk is read from the source its rows wait in a file
+of their own (`spool.py`).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+import pyarrow as pa
+
+from pg_ingest.batch import Changes, Everything, Keys, LoadReport, Reading
+from pg_ingest.bookmark import Bookmark
+from pg_ingest.destinations.chunks import BegunLoad, ChunkedLoad
+from pg_ingest.destinations.destination import LoadReportDraft, StreamId, Target
+from pg_ingest.destinations.duckdb import chunk_ledger, columns, faults, ownership, tables
+from pg_ingest.destinations.duckdb.arrival import Arrival
+from pg_ingest.destinations.duckdb.commit import apply
+from pg_ingest.destinations.duckdb.file import DuckDbFile
+from pg_ingest.destinations.duckdb.intake import Intake
+from pg_ingest.destinations.duckdb.spool import SpooledChunk
+from pg_ingest.destinations.duckdb.stage import DuckDbStage, roll_back
+from pg_ingest.destinations.duckdb.statement import Sql, identifier, literal, sql
+from pg_ingest.destinations.duckdb.tables import Stored
+
+PREFIX = "_pgi_load_"
+
+_ARRIVALS = "_pgi_arrivals"
+
+
+@dataclass(frozen=True, slots=True)
+class DuckDbChunks:
+    """The unfinished loads of one DuckDB file; see `destinations.chunks.KeepsChunks`."""
+
+    file: DuckDbFile
+
+    def all(self) -> list[ChunkedLoad]:
+        """All unfinished loads. Makes no file."""
+        doing = faults.translated(self.file.path, "read the loads")
+        with self.file.reading() as connection, doing:
+            return [] if connection is None else chunk_ledger.loads(connection)
+
+    def begin(
+        self, stream: StreamId, target: Target, schema: pa.Schema, begun: BegunLoad
+    ) -> ChunkedLoad:
+        """An empty table, and a line that says what it is for; an unfinished load of the stream goes."""
+        columns.check_names(str(target), schema)
+        load_id = uuid.uuid4().hex
+        with self._transaction(f"begin to load {target}") as connection:
+            ownership.claim(connection, stream, target)
+            _drop(connection, stream)
+            _make(connection, target, PREFIX + load_id, schema)
+            chunk_ledger.write_load(connection, load_id, stream, target, begun)
+            return chunk_ledger.present(connection, stream, load_id)
+
+    def keep(
+        self, load: ChunkedLoad, number: int, received: SpooledChunk, max_rejected: int
+    ) -> bool:
+        """One chunk, one transaction; False when it was stored before."""
+        with self._transaction(f"store a chunk of {load.target}") as connection:
+            if number in chunk_ledger.present(connection, load.stream, load.id).done:
+                return False
+            intake = Intake(str(load.target), received.schema, received.batches(), 0)
+            connection.register(_ARRIVALS, intake.reader())
+            connection.execute(
+                sql(
+                    "INSERT INTO {table} BY NAME SELECT {columns} FROM {arrivals}",
+                    table=_table(load),
+                    columns=columns.projection(received.schema),
+                    arrivals=identifier(_ARRIVALS),
+                )
+            )
+            chunk_ledger.reject(connection, load, received.rejected, max_rejected)
+            rows = received.rows + received.rejected.num_rows
+            chunk_ledger.write_chunk(connection, load, number, rows, received.bytes)
+            return True
+
+    def catch_up(self, load: ChunkedLoad, reading: Reading, max_rejected: int) -> None:
+        """Apply later changes to the rows kept; one transaction with the reading's bookmark."""
+        assert isinstance(reading.scope, Keys | Changes)
+        name = f"_pgi_stage_{uuid.uuid4().hex}"
+        with self._transaction(f"bring {load.target} up to date") as connection:
+            chunk_ledger.present(connection, load.stream, load.id)
+            intake = Intake(str(load.target), reading.schema, reading.batches, max_rejected)
+            _take(connection, load.target, name, reading.schema, intake)
+            table = tables.find(connection, load.target.schema, PREFIX + load.id)
+            stage = tables.find(connection, load.target.schema, name)
+            assert table is not None and stage is not None and reading.bookmark is not None
+            now = columns.timestamp(datetime.now(UTC).isoformat())
+            stream, target = load.stream, load.target
+            arrival = Arrival(connection, stream, target, stage, intake.rows, table, True, now)
+            apply(arrival, reading.scope)
+            chunk_ledger.reject(connection, load, intake.rejected, max_rejected)
+            chunk_ledger.write_caught_up(connection, load, reading.bookmark)
+
+    def publish(
+        self,
+        load: ChunkedLoad,
+        schema: pa.Schema,
+        scope: Everything,
+        bookmark: Bookmark,
+        report: LoadReportDraft,
+    ) -> LoadReport:
+        """The table takes the target's place, and the load is over; one transaction."""
+        with self.file.writing() as connection:
+            stage = DuckDbStage(connection, self.file.path, load.stream, load.target, schema)
+            try:
+                with faults.translated(self.file.path, f"store {load.target}"):
+                    connection.execute("BEGIN TRANSACTION")
+                    chunk_ledger.prepare(connection)
+                    now = chunk_ledger.present(connection, load.stream, load.id)
+                    rejected = chunk_ledger.rejected(connection, now)
+                    stage.adopt(_ready(connection, now), rejected)
+                    chunk_ledger.forget(connection, load.id)
+                return stage.commit(scope, bookmark, report)
+            finally:
+                if not stage.committed:
+                    roll_back(connection)
+
+    def drop(self, stream: StreamId) -> None:
+        """Throw an unfinished load away."""
+        if any(load.stream == stream for load in self.all()):
+            with self._transaction(f"give up a load of {stream}") as connection:
+                _drop(connection, stream)
+
+    @contextmanager
+    def _transaction(self, doing: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self.file.writing() as connection:
+            try:
+                with faults.translated(self.file.path, doing):
+                    connection.execute("BEGIN TRANSACTION")
+                    chunk_ledger.prepare(connection)
+                    yield connection
+                    connection.execute("COMMIT")
+            except BaseException:
+                roll_back(connection)
+                raise
+
+
+def _table(load: ChunkedLoad) -> Sql:
+    return identifier(load.target.schema, PREFIX + load.id)
+
+
+def _make(
+    connection: duckdb.DuckDBPyConnection, target: Target, name: str, schema: pa.Schema
+) -> None:
+    connection.execute(
+        sql("CREATE SCHEMA IF NOT EXISTS {schema}", schema=identifier(target.schema))
+    )
+    connection.register(_ARRIVALS, columns.wire_schema(schema).empty_table())
+    connection.execute(
+        sql(
+            "CREATE TABLE {table} AS SELECT {columns}, NULL::TIMESTAMPTZ AS {synced} FROM {arrivals}",
+            table=identifier(target.schema, name),
+            columns=columns.projection(schema),
+            synced=identifier(columns.SYNCED_AT),
+            arrivals=identifier(_ARRIVALS),
+        )
+    )
+
+
+def _take(
+    connection: duckdb.DuckDBPyConnection,
+    target: Target,
+    name: str,
+    schema: pa.Schema,
+    intake: Intake,
+) -> None:
+    """All that `intake` brings, as a table."""
+    connection.register(_ARRIVALS, intake.reader())
+    try:
+        connection.execute(
+            sql(
+                "CREATE TABLE {stage} AS SELECT {columns} FROM {arrivals}",
+                stage=identifier(target.schema, name),
+                columns=columns.projection(schema),
+                arrivals=identifier(_ARRIVALS),
+            )
+        )
+    except duckdb.Error:
+        fault, intake.fault = intake.fault, None
+        if fault is not None:
+            raise fault from None
+        raise
+
+
+def _ready(connection: duckdb.DuckDBPyConnection, load: ChunkedLoad) -> Stored:
+    """The table with the columns that a stage has, no more and no less."""
+    parts = {
+        "table": _table(load),
+        "synced": identifier(columns.SYNCED_AT),
+        "name": identifier(columns.DATABASE),
+        "database": literal(load.stream.database),
+    }
+    connection.execute(sql("ALTER TABLE {table} DROP COLUMN {synced}", **parts))
+    if ownership.claim(connection, load.stream, load.target).shared:
+        add: Sql = sql("ALTER TABLE {table} ADD COLUMN {name} VARCHAR DEFAULT {database}", **parts)
+        connection.execute(add)
+        connection.execute(sql("ALTER TABLE {table} ALTER COLUMN {name} DROP DEFAULT", **parts))
+    found = tables.find(connection, load.target.schema, PREFIX + load.id)
+    assert found is not None
+    return found
+
+
+def _drop(connection: duckdb.DuckDBPyConnection, stream: StreamId) -> None:
+    for load in chunk_ledger.loads(connection):
+        if load.stream == stream:
+            connection.execute(sql("DROP TABLE IF EXISTS {table}", table=_table(load)))
+            chunk_ledger.forget(connection, load.id)

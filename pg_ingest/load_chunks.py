@@ -1,0 +1,146 @@
+"""A large table of a method without a log: its chunks, then one incremental read, then everybody sees it.
+
+Why that is right is told in `methods/chunks.py`. The incremental read goes on from the position that was taken
+before the first chunk, like any later sync; only that its rows go to the chunks instead of the stored table.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from pg_ingest.batch import Everything, LoadReport
+from pg_ingest.bookmark import Bookmark, method_of
+from pg_ingest.chunked_load import Chunks, ChunkTask, read_in_chunks
+from pg_ingest.config.selection import Replication
+from pg_ingest.destinations.chunks import KeepsChunks
+from pg_ingest.destinations.destination import (
+    Destination,
+    LoadReportDraft,
+    StreamId,
+    Target,
+)
+from pg_ingest.errors import DestinationBusy
+from pg_ingest.methods.registry import beginning_of, reader_for
+from pg_ingest.postgres.catalog import describe
+from pg_ingest.postgres.session import Server
+from pg_ingest.progress import Progress
+from pg_ingest.table import Table
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TableRequest:
+    """What is asked for; see `replicate`."""
+
+    replication: Replication
+    database: str
+    max_rejected: int
+    reset: bool
+    window: tuple[str, str] | None
+    run_id: str
+    progress: Callable[[Progress], None] | None
+    started_at: float
+
+    @property
+    def stream(self) -> StreamId:
+        table = self.replication.table
+        return StreamId(self.replication.source, self.database, table.schema, table.name)
+
+    def target(self, table: Table) -> Target:
+        """Where the rows go."""
+        schema, name = self.replication.target_for(self.database)
+        return Target(schema, name, self.replication.shared, table.comment)
+
+
+def load_in_chunks(
+    server: Server, destination: Destination, asked: TableRequest
+) -> LoadReport | None:
+    """Load all rows, or finish a load that was begun; None where there is nothing to do in chunks.
+
+    Raises as `replicate` does; chunks that are stored by then are not read again by the next run.
+    """
+    if not isinstance(destination, KeepsChunks):
+        return None
+    beginning = beginning_of(asked.replication.method)
+    if beginning is None or asked.window is not None:
+        destination.drop_chunks(asked.stream)
+        return None
+    before = destination.bookmark(asked.stream)
+    task = ChunkTask(
+        server=server,
+        destination=destination,
+        replication=asked.replication,
+        database=asked.database,
+        stream=asked.stream,
+        target=asked.target,
+        max_rejected=asked.max_rejected,
+        run_id=asked.run_id,
+        started_at=asked.started_at,
+        beginning=lambda session, table: beginning(session, asked.replication, table),
+        reset=asked.reset,
+        only_resume=not (asked.reset or _is_first(asked.replication, before)),
+        progress=asked.progress,
+    )
+    if task.only_resume and destination.chunked_load(asked.stream) is None:
+        return None
+    chunks = read_in_chunks(task)
+    return None if chunks is None else _finished(server, destination, asked, chunks, before)
+
+
+def _is_first(replication: Replication, bookmark: Bookmark | None) -> bool:
+    return bookmark is None or method_of(bookmark) != replication.method
+
+
+def _finished(
+    server: Server,
+    destination: KeepsChunks,
+    asked: TableRequest,
+    chunks: Chunks,
+    before: Bookmark | None,
+) -> LoadReport | None:
+    """Bring the chunks up to date and make them visible; None where only one pass can go on."""
+    since = chunks.load.caught_up or chunks.plan.start
+    read = reader_for(asked.replication.method)
+    with server.session(asked.database) as session:
+        with session.snapshot() as now:
+            begun_at = now.lsn
+        table = describe(session, asked.replication.table)
+        with read(session, asked.replication, table, since, reset=False, window=None) as reading:
+            if isinstance(reading.scope, Everything):
+                destination.drop_chunks(asked.stream)
+                log.info("chunks thrown away: table=%s %s", asked.stream, "; ".join(reading.notes))
+                return None
+            destination.catch_up(chunks.load, reading, max_rejected=asked.max_rejected)
+        with session.snapshot() as now:
+            lag = now.lsn - begun_at
+    assert reading.bookmark is not None
+    if destination.bookmark(asked.stream) != before:
+        raise DestinationBusy(
+            f"{asked.stream} was loaded by another process at the same time",
+            detail="its bookmark has moved since this load began",
+            hint="it is tried again from there",
+        )
+    draft = LoadReportDraft(
+        started_at=asked.started_at,
+        phase="historical",
+        position_from=reading.position_from,
+        position_to=reading.position_to,
+        rows_read=chunks.load.rows + chunks.rows,
+        bytes_read=chunks.load.bytes + chunks.bytes,
+        notes=tuple(dict.fromkeys((*chunks.notes, *chunks.beginning.notes, *reading.notes))),
+        run_id=asked.run_id,
+        method=asked.replication.method,
+    )
+    begin = chunks.beginning
+    report = destination.publish_chunks(
+        chunks.load, begin.schema, begin.scope, reading.bookmark, draft
+    )
+    log.info(
+        "stored in chunks: table=%s rows=%d seconds=%.1f",
+        *(asked.stream, report.counts.total, time.time() - asked.started_at),
+    )
+    return replace(report, lag_bytes=lag, extra={**report.extra, "table": table})

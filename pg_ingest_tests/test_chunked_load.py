@@ -1,0 +1,223 @@
+"""The first load of a large table in chunks: whatever happens meanwhile, the result is exact."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pg_ingest import chunked_load
+from pg_ingest.batch import LoadReport
+from pg_ingest.config.method import Shape
+from pg_ingest.config.selection import Replication
+from pg_ingest.errors import DestinationFailed, SourceUnreachable
+from pg_ingest.retain_log import retain_log
+from pg_ingest_tests.conftest import Database
+from pg_ingest_tests.following import Following, following, logged
+
+T = logged("t")
+CHUNKS = 10
+ROWS = 1000
+
+
+@pytest.fixture
+def shop(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Following]:
+    """Chunks of 100 rows; progress is told with every batch."""
+    monkeypatch.setattr(chunked_load, "PROGRESS_SECONDS", 0.0)
+    limits = {"lock_timeout": 5, "chunk_rows": 100, "load_threads": 1}
+    with following(database, tmp_path, limits=limits) as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pg_ingest.chunked_load")
+
+
+def chunks_stored(caplog: pytest.LogCaptureFixture) -> list[int]:
+    """The numbers of the chunks that were stored since the last call, in order."""
+    stored = [
+        record.args[2]  # type: ignore[index, misc]
+        for record in caplog.records
+        if record.msg.startswith("chunk ") and record.args[0] == "stored"  # type: ignore[index]
+    ]
+    caplog.clear()
+    return stored
+
+
+def made(shop: Following, rows: int = ROWS, more: str = "") -> None:
+    """`big` is stored out of line, so updates that leave it alone do not log it."""
+    shop.database.execute(
+        "drop table if exists t;"
+        f" create table t (id int primary key, v text, w int default 0, big text {more});"
+        " alter table t alter big set storage external;"
+        " insert into t select g, 'x', 0, repeat(md5(g::text), case when g % 3 = 0 then 99 end)"
+        f" from generate_series(1, {rows}) g; analyze t"
+    )
+
+
+def during(*actions: Callable[[], None]) -> Callable[..., None]:
+    """Does one thing in each chunk, after its snapshot."""
+    left = list(actions)
+
+    def progress(*_: Any) -> None:
+        if left:
+            left.pop(0)()
+
+    return progress
+
+
+def writes(shop: Following, *statements: str) -> Callable[..., None]:
+    return during(*(lambda each=each: shop.database.execute(each) for each in statements))
+
+
+def load(shop: Following, *tables: Replication, **options: Any) -> LoadReport:
+    report = shop.sync(*(tables or (T,)), **options)["t"].report
+    assert report is not None
+    return report
+
+
+def test_a_large_table_comes_in_chunks(shop: Following, caplog: pytest.LogCaptureFixture) -> None:
+    shop.limits["load_threads"] = 3
+    made(shop)
+    report = load(shop)
+    assert sorted(chunks_stored(caplog)) == list(range(1, CHUNKS + 1))
+    assert (report.phase, report.counts.inserted, report.rows_read) == ("historical", ROWS, ROWS)
+    shop.check(T)
+    assert shop.destination.chunked_loads() == []
+    shop.database.execute("update t set w = 1 where id < 50; delete from t where id > 990")
+    report = load(shop)
+    assert (report.phase, report.counts.updated, report.counts.deleted) == ("changes", 49, 10)
+    shop.check(T)
+
+
+def test_what_is_written_meanwhile(shop: Following) -> None:
+    """Rows of chunks that were read, that are being read, and that will be."""
+    made(shop)
+    progress = writes(
+        shop,
+        "update t set w = 1 where id in (1, 300, 900)",
+        "delete from t where id in (2, 301, 901); insert into t values (-5, 'low'), (5000, 'high')",
+        "delete from t where id = 5000; insert into t values (2, 'again', 7, repeat('z', 5000))",
+        "update t set v = 'y' where id % 3 = 0",
+        "update t set big = 'short' where id in (3, 600, 999)",
+        "insert into t values (5000, 'twice', 1, repeat('q', 6000)); update t set w = 9 where id = 5000",
+    )
+    report = load(shop, progress=progress)
+    assert report.phase == "historical"
+    shop.check(T)
+    assert shop.rows("select count(*), count(distinct id) from shop.t") == [(1000, 1000)]
+
+
+def test_nobody_sees_rows_of_several_moments(shop: Following) -> None:
+    made(shop)
+    load(shop)
+    shop.database.execute("update t set w = 1")
+
+    def look() -> None:
+        assert shop.rows("select distinct w from shop.t") == [(0,)]
+        shop.database.execute("update t set w = w + 1")
+
+    load(shop, progress=during(*[look] * CHUNKS), reset=[T])
+    assert len(shop.rows("select distinct w from shop.t")) == 1
+    shop.check(T)
+
+
+def test_a_value_that_the_log_leaves_out(shop: Following) -> None:
+    """The row that has it is gone before its chunk is read, or is another one by then."""
+    made(shop)
+    progress = writes(
+        shop,
+        "update t set w = 1 where id in (900, 903, 906)",
+        "delete from t where id in (900, 903)",
+        "insert into t values (903, 'new', 0, repeat('n', 7000))",
+        "update t set w = 2 where id in (903, 906)",
+    )
+    report = load(shop, progress=progress)
+    assert report.phase == "historical"
+    shop.check(T)
+
+
+@pytest.mark.parametrize("chunk", [0, 6, 9])
+def test_a_key_that_changes_without_its_value(shop: Following, chunk: int) -> None:
+    """903 becomes 30 and another row becomes 903, before or after their chunks are read."""
+    made(shop)
+    moves = (
+        "begin; update t set id = 30000 where id = 30; update t set id = 30 where id = 903;"
+        " update t set id = 903 where id = 603; commit"
+    )
+    progress = writes(shop, *["select 1"] * chunk, moves)
+    report = load(shop, progress=progress)
+    assert report.phase == "snapshot"
+    assert any("another key" in note for note in report.notes)
+    shop.check(T)
+    assert shop.destination.chunked_loads() == []
+
+
+def test_a_key_that_changes_with_all_values(shop: Following) -> None:
+    made(shop)
+    shop.database.execute("alter table t replica identity full")
+    progress = writes(
+        shop,
+        "update t set id = 30000 where id = 30; update t set id = 30 where id = 903",
+        "update t set id = 903 where id = 603",
+    )
+    assert load(shop, logged("t", key=("id",)), progress=progress).phase == "historical"
+    shop.check(T)
+
+
+@given(data=st.data())
+@settings(
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_changes(shop: Following, data: st.DataObject) -> None:
+    """Many small transactions, some of them open while chunks are read, and the log cut into small steps."""
+    chance = random.Random(data.draw(st.integers(0, 1 << 30)))
+    made(shop, 200)
+    shop.limits["chunk_rows"] = chance.choice([20, 50, 90])
+    options = "-c lock_timeout=20ms"
+    late = [shop.database.connect(options=options, autocommit=False) for _ in range(2)]
+
+    def write() -> None:
+        for _ in range(chance.randint(1, 6)):
+            connection = chance.choice(late)
+            try:
+                connection.execute(_any_statement(chance))
+            except psycopg.errors.LockNotAvailable:
+                connection.rollback()
+            if chance.random() < 0.6:
+                connection.commit()
+
+    try:
+        load(shop, progress=during(*[write] * 40), reset=[T])
+        for connection in late:
+            connection.commit()
+        shop.sync(T)
+        shop.check(T)
+    finally:
+        for connection in late:
+            connection.close()
+
+
+def _any_statement(chance: random.Random) -> str:
+    low = chance.randint(-20, 230)
+    rows = f"id between {low} and {low + chance.choice([0, 1, 30])}"
+    return chance.choice(
+        [
+            f"update t set w = w + 1 where {rows}",
+            f"update t set big = repeat('b', {chance.choice([5, 4000])}), v = 'b' where {rows}",
+            f"delete from t where {rows}",
+            f"insert into t select g, 'i', 0, repeat('i', {chance.choice([5, 5000])})"
+            f" from generate_series({low}, {low + 9}) g on conflict do nothing",
+            f"delete from t where {rows}; insert into t values ({low}, 'r', 1, repeat('r', 4444))",
+        ]
+    )
