@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -26,10 +27,15 @@ _PLAIN = re.compile(r"\A[A-Za-z0-9]+(_[A-Za-z0-9]+)*\Z")
 def op_name(replication: Replication) -> str:
     """The step's name, `shop__public__orders`; a name Dagster does not take gets a digest instead
     of its unusual letters, so that two such tables never meet."""
-    name = "__".join(replication.asset_key)
-    if all(_PLAIN.match(part) for part in replication.asset_key):
+    return plain_name(replication.asset_key)
+
+
+def plain_name(parts: Sequence[str]) -> str:
+    """The parts as one name that Dagster takes, different for different parts."""
+    name = "__".join(parts)
+    if all(_PLAIN.match(part) for part in parts):
         return name
-    digest = hashlib.sha256("\0".join(replication.asset_key).encode()).hexdigest()[:8]
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
     return f"{re.sub(r'[^A-Za-z0-9_]+', '_', name)}_{digest}"
 
 

@@ -18,8 +18,8 @@ from pg_ingest.defs.jobs import dagster_job, sync_jobs
 from pg_ingest.defs.log_assets import log_assets
 from pg_ingest.defs.log_names import is_logged
 from pg_ingest.defs.partitions import databases_partitions
-from pg_ingest.defs.resources import connection_key, source_resource
 from pg_ingest.defs.prerequisites import check_job, prerequisite_checks
+from pg_ingest.defs.resources import connection_key, source_resource
 from pg_ingest.defs.route import Route
 from pg_ingest.defs.schedules import sync_schedule
 from pg_ingest.defs.slot_lag import slot_lag_sensor

@@ -73,7 +73,7 @@ def dagster_job(route: Route, job: SyncJob) -> Any:
     what = "windowed tables" if job.windows else "tables"
     return dg.define_asset_job(
         job.name,
-        selection=dg.AssetSelection.assets(*job.keys),
+        selection=dg.AssetSelection.assets(*job.keys).without_checks(),
         description=f"Replicates {len(job.replications)} {what} of {route.source}.",
         tags={SOURCE_TAG: route.source, DESTINATION_TAG: route.pool},
     )

@@ -102,6 +102,7 @@ def test_the_asset_graph(write: Write) -> None:
             "asset shop/sales/v_revenue group=shop kinds=duckdb,postgres"
             " {'pg_ingest/method': 'full_table'} StaticPartitionsDefinition"
             " <postgres/shop/sales/v_revenue",
+            "job check_shop []",
             "job sync_shop ['shop/public/orders', 'shop/sales/v_revenue']",
             "job sync_shop_windows ['shop/public/events']",
             "schedule sync_shop_schedule 0,30 * * * * RUNNING",
