@@ -55,7 +55,7 @@ class Chain:
 
     connections: list[asyncssh.SSHClientConnection] = field(default_factory=list)
     hops: list[Hop] = field(default_factory=list)
-    servers: list[SshServer] = field(default_factory=list)
+    logins: list[Login] = field(default_factory=list)
     closing: bool = False
     on_loss: Callable[[Login], None] = lambda login: None
 
@@ -77,8 +77,8 @@ class Chain:
             await connection.wait_closed()
 
     def ended(self, login: Login) -> None:
-        """Called when one of them has ended."""
-        if not self.closing and self.connections:
+        """Called when a connection has ended, also one whose login failed."""
+        if not self.closing and login in self.logins:
             self.on_loss(login)
 
 
@@ -108,7 +108,7 @@ async def _add(chain: Chain, server: SshServer, keepalive: int, seconds: float) 
         async with asyncio.timeout(seconds):
             connection = await _connect(chain, login, known, keepalive)
     except asyncssh.ChannelOpenError as error:
-        raise passage_fault(error, chain.servers[-1], server.host, server.port) from None
+        raise passage_fault(error, chain.logins[-1].server, server.host, server.port) from None
     except PgIngestError:
         raise
     except (OSError, asyncssh.Error, ValueError) as error:
@@ -117,7 +117,7 @@ async def _add(chain: Chain, server: SshServer, keepalive: int, seconds: float) 
         await agent.close()
     chain.connections.append(connection)
     chain.hops.append(_hop(connection, server))
-    chain.servers.append(server)
+    chain.logins.append(login)
     log.info("logged in at the SSH server %s as %s", server.address, server.user)
 
 

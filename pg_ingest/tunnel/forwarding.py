@@ -2,12 +2,17 @@
 
 A side that does not take what it is given makes the other side stop reading, so that no more than a channel's
 window is ever in memory.
+
+An end may be gone before its farewell has been heard, and writing to it then fails. That must stay here: what a
+callback raises ends the SSH connection, and with it the channels of everybody else. The other end hears of it
+from its own side's `connection_lost`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 import asyncssh
@@ -44,7 +49,7 @@ class RemoteEnd(asyncssh.SSHTCPSession[bytes]):
         local.writelines(self._early)
         self._early = []
         if self._early_end:
-            local.write_eof()
+            _end(local)
         if self.ended:
             local.close()
 
@@ -74,8 +79,8 @@ class RemoteEnd(asyncssh.SSHTCPSession[bytes]):
         """The database has sent all; it may still listen."""
         if self._local is None:
             self._early_end = True
-        elif not self._local.is_closing():
-            self._local.write_eof()
+        else:
+            _end(self._local)
         return True
 
     def pause_writing(self) -> None:
@@ -91,12 +96,14 @@ class RemoteEnd(asyncssh.SSHTCPSession[bytes]):
     def send(self, data: bytes) -> None:
         """To the database."""
         if self._channel is not None:
-            self._channel.write(data)
+            with suppress(OSError):
+                self._channel.write(data)
 
     def send_end(self) -> None:
         """Nothing more comes from us."""
         if self._channel is not None:
-            self._channel.write_eof()
+            with suppress(OSError):
+                self._channel.write_eof()
 
     def hold(self) -> None:
         """Take nothing more from the server for now."""
@@ -113,6 +120,12 @@ class RemoteEnd(asyncssh.SSHTCPSession[bytes]):
         self.leaving = True
         if self._channel is not None:
             self._channel.close()
+
+
+def _end(local: asyncio.Transport) -> None:
+    if not local.is_closing():
+        with suppress(OSError):
+            local.write_eof()
 
 
 class LocalEnd(asyncio.Protocol):

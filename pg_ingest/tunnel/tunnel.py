@@ -147,6 +147,9 @@ class Tunnel:
         """The chain; whoever comes while it is being opened shares the attempt and its failure."""
         if self._chain is not None and self._chain.alive:
             return self._chain
+        if self._chain is not None:
+            self._do(self._chain.close())  # of its connections some may still be open
+            self._chain = None
         if self._opening is None:
             self._opening = asyncio.create_task(open_chain(self.ssh, seconds, self._lost))
             self._opening.add_done_callback(self._opening_done)
@@ -207,7 +210,7 @@ class Tunnel:
     def _accept(self, route: Route, local: LocalEnd, transport: asyncio.Transport) -> None:
         near = transport.get_extra_info("peername")
         if not is_ours(near, transport.get_extra_info("sockname")):
-            log.warning("another process tried to use the tunnel to %s", self.ssh.address)
+            log.warning("turned away who is not this process: tunnel to %s", self.ssh.address)
             transport.abort()
             return
         while route.ready:

@@ -52,6 +52,15 @@ def _of(database: Database) -> tuple[str, int, str]:
     return database.host, database.port, database.user
 
 
+def test_a_login_that_fails_behind_a_jump_host_is_no_loss(
+    bastion: Sshd, second: Sshd, caplog: pytest.LogCaptureFixture
+) -> None:
+    jump = [bastion.config().model_dump(exclude={"jump", "keepalive"})]
+    with pytest.raises(LoginFailed, match=f"SSH server 127.0.0.1:{second.port}"):
+        probe(second.config(private_key=str(bastion.client), jump=jump), seconds=10)
+    assert "was lost" not in caplog.text
+
+
 def test_a_failed_login_is_shared_by_who_waits_for_it(
     bastion: Sshd, second: Sshd, database: Database
 ) -> None:
@@ -116,6 +125,12 @@ def test_jump_hosts(bastion: Sshd, second: Sshd, database: Database) -> None:
         f"127.0.0.1:{bastion.port}",
         f"127.0.0.1:{second.port}",
     ]
+    second.restart()
+    before = len(bastion.sessions())
+    assert answers(ssh, database)
+    deadline = time.monotonic() + 10
+    while len(bastion.sessions()) > before:
+        assert time.monotonic() < deadline, "the old connection to the first server is still there"
     nowhere = second.config(port=NOBODY, jump=ssh.jump)
     with pytest.raises(SourceUnreachable) as caught:
         probe(nowhere, seconds=10)
