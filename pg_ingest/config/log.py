@@ -95,8 +95,8 @@ class LogConfig(Strict):
         description="Where the first capture from an existing slot begins: 16/B374D848.",
     )
     narrow: Flag = Field(
-        default=True,
-        description="Where the server can (15 and newer), publish only the chosen columns and rows.",
+        default=False,
+        description="Publish only the chosen columns and rows (15 and newer); see what it costs the table.",
     )
     lag_sync: Size = Field(
         default=256 << 20,

@@ -8,7 +8,9 @@ equal rows pass or do not pass together, so their counts come or go as a whole.
 
 What the log may not tell: a value stored out of line that an update left alone. If the filter needs one, or a
 row that was outside comes inside without it, no stored row has it, and the table is read anew. REPLICA IDENTITY
-FULL sends all old values and avoids that.
+FULL sends all old values and avoids that. It is read anew too when the filter may mean something else from here
+on (a column has another type: as text, '10' < '5'), since rows that nobody touched may pass now, and when the
+server cannot tell of what the log says (a value that its type does not know any more, a division by zero).
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from pg_ingest.changelog.fold import BASE, PRESENT, UNCHANGED, Counted, Folded
-from pg_ingest.methods.shape import ReadAnew
+from pg_ingest.errors import QueryRefused
+from pg_ingest.methods.shape import Difference, ReadAnew
 from pg_ingest.table import Column
 
 FULL = "(REPLICA IDENTITY FULL would avoid that)"
@@ -48,7 +51,7 @@ def filter_states(folded: Folded, key: Sequence[str], passing: Passing) -> Folde
             raise ReadAnew(
                 f"the row filter needs {column.name}, whose value an update did not send {FULL}"
             )
-    inside = present.scatter(present.arg_true(), passing.ask(states.filter(present)))
+    inside = present.scatter(present.arg_true(), _asked(passing, states.filter(present)))
     kept = {PRESENT, *key}
     values = [name for name in states.columns if name not in kept and not _is_ours(name)] + [
         UNCHANGED,
@@ -60,7 +63,7 @@ def filter_states(folded: Folded, key: Sequence[str], passing: Passing) -> Folde
 
 def filter_counts(counted: Counted, passing: Passing) -> Counted:
     """Only rows that pass come or go."""
-    return Counted(counted.truncated, counted.rows.filter(passing.ask(counted.rows)))
+    return Counted(counted.truncated, counted.rows.filter(_asked(passing, counted.rows)))
 
 
 def check_sent(rows: pl.DataFrame) -> None:
@@ -71,6 +74,20 @@ def check_sent(rows: pl.DataFrame) -> None:
     torn = rows.select((pl.col("_pgi_op") == "i") & pl.col(UNCHANGED).is_not_null())
     if torn.to_series().any():
         raise ReadAnew(f"a row came inside the row filter without all its values {FULL}")
+
+
+def check_meaning(change: Difference) -> None:
+    """Raise ReadAnew when rows that no change names may pass now, or pass no more."""
+    if change.retyped:
+        names = ", ".join(column.name for column in change.retyped)
+        raise ReadAnew(f"the row filter may mean something else: {names} of another type")
+
+
+def _asked(passing: Passing, rows: pl.DataFrame) -> pl.Series:
+    try:
+        return passing.ask(rows)
+    except QueryRefused as error:
+        raise ReadAnew(f"the row filter fails for a row of the log: {error.detail}") from None
 
 
 def _is_ours(name: str) -> bool:

@@ -36,7 +36,13 @@ from pg_ingest.lsn import Lsn
 from pg_ingest.methods.all_rows import all_rows
 from pg_ingest.methods.chunks import Beginning
 from pg_ingest.methods.columns import chosen_columns
-from pg_ingest.methods.filtered import Passing, check_sent, filter_counts, filter_states
+from pg_ingest.methods.filtered import (
+    Passing,
+    check_meaning,
+    check_sent,
+    filter_counts,
+    filter_states,
+)
 from pg_ingest.methods.partitions import came_with_rows, went_or_emptied
 from pg_ingest.methods.shape import (
     Difference,
@@ -45,6 +51,7 @@ from pg_ingest.methods.shape import (
     difference,
     logged,
 )
+from pg_ingest.methods.unsaid import all_said
 from pg_ingest.postgres.partitions import partitions_of
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.snapshot import Snapshot
@@ -263,12 +270,15 @@ def steps(
         if not len(rows):
             continue
         columns = _chosen(replication, piece.columns)
+        rows = all_said(rows, columns)
         if len(columns) < len(piece.columns):
             chosen = {column.name for column in columns}
             rows = without_columns(rows, [c.name for c in piece.columns if c.name not in chosen])
         reshape = Reshape()
         change = difference(bookmark.columns, columns)
         if change is not None:
+            if replication.where is not None:
+                check_meaning(change)
             reshape = Reshape(change.renamed, look(piece, change, bookmark))
         if not inserts_only:
             check_identity(_renamed(bookmark.key, reshape), piece.columns, piece.identity)

@@ -204,7 +204,7 @@ def _truncate(arrival: Arrival, table: Stored, soft: bool) -> int:
 def _fill(arrival: Arrival, table: Stored, scope: Changes) -> None:
     """Take the values that the log left out from the stored rows, but not from rows marked as deleted.
 
-    A marked row of this key may be older than the row that came back (it left a row filter and changed outside).
+    A marked row may be older than what came back: it left a row filter, and changed outside.
     """
     left_out = arrival.connection.execute(
         sql(
