@@ -12,7 +12,7 @@ up in hashfunc.c, numeric.c and timestamp.c of src/backend, and each is a test:
 - `hash_numeric` looks neither at the sign nor at the scale. The sign is added; a numeric without a fixed
   scale goes by its text, because 1.0 and 1.00 are two texts.
 - `hashfloat8` of 0 and `hash_numeric` of NaN give the seed back. A constant of the column is mixed in after
-  them, so that (0, 5) and (5, 0) do not meet.
+  each, so that (0, 5) and (5, 0) do not meet.
 - A timestamp is the microseconds of its minute, and its seconds since 1970 as float8: in no year does that
   round by more than a few milliseconds, and two of one microsecond are at least a minute apart.
 - Text is hashed bytewise (COLLATE "C"), whatever the column's collation calls equal. `character(n)` is hashed
@@ -89,8 +89,11 @@ class _Salt:
 
     @property
     def number(self) -> sql.Composable:
-        value = int.from_bytes(self._bytes[:8], "big", signed=True)
-        return sql.SQL("{}::int8").format(sql.Literal(str(value)))
+        return _int8(self._bytes[:8])
+
+    @property
+    def another(self) -> sql.Composable:
+        return _int8(self._bytes[24:])
 
     @property
     def text(self) -> sql.Composable:
@@ -101,11 +104,16 @@ class _Salt:
         return sql.SQL("{}::uuid").format(sql.Literal(self._bytes[8:24].hex()))
 
 
+def _int8(data: bytes) -> sql.Composable:
+    value = int.from_bytes(data, "big", signed=True)
+    return sql.SQL("{}::int8").format(sql.Literal(str(value)))
+
+
 _WHOLE = "hashfloat8extended(coalesce(({value})::float8, 'NaN'), {state}) # {salt}"
 _INT8 = f"hashint8extended(coalesce({{value}}, 0), {_WHOLE})"
 _TIMESTAMP = (
     "hashfloat8extended(coalesce(date_part('microseconds', {value}), 'NaN'),"
-    " hashfloat8extended(coalesce(date_part('epoch', {value}), 'NaN'), {state}) # {salt}) # {salt}"
+    " hashfloat8extended(coalesce(date_part('epoch', {value}), 'NaN'), {state}) # {salt}) # {pepper}"
 )
 _DAYS = "({value} - date '2000-01-01')::float8"
 _DATE = (
@@ -162,5 +170,10 @@ def _hashed(
     cast = _CASTS.get(column.type.name, column.type.name)
     value = sql.SQL("{}::pg_catalog.{}").format(sql.Identifier(column.name), sql.Identifier(cast))
     return sql.SQL(way).format(
-        value=value, state=state, salt=salt.number, text=salt.text, uuid=salt.uuid
+        value=value,
+        state=state,
+        salt=salt.number,
+        pepper=salt.another,
+        text=salt.text,
+        uuid=salt.uuid,
     )

@@ -9,9 +9,10 @@ import pytest
 
 from pg_ingest.demo.cluster import Cluster, embedded_binaries
 from pg_ingest.errors import MethodUnavailable
+from pg_ingest.methods import key_ranges
 from pg_ingest.replicate import replicate
 from pg_ingest_tests.conftest import Database
-from pg_ingest_tests.methods.conftest import Pair, full, keyed
+from pg_ingest_tests.methods.conftest import Pair, differing, full, keyed
 from pg_ingest_tests.servers import other_servers
 
 SERVERS = other_servers() or {18: embedded_binaries()}
@@ -86,3 +87,24 @@ def test_a_large_table_is_read_by_several(
     replicate(server, pair.destination, full("t"), "postgres", max_rejected=0)
     assert pair.stored(full("t")) == pair.source("select * from t")
     assert bool(caplog.records) == (version >= 140000)
+
+
+def test_changed_ranges(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_ranges, "LEAST_ROWS", 4)
+    which = differing("t")
+    pair.database.execute(
+        "create table t (a text, b numeric(5), v numeric(9,2), w json, at timestamptz, primary key (a, b));"
+        " insert into t select chr(97 + g % 3), g, g, '1', 'epoch' from generate_series(1, 400) g"
+    )
+    pair.sync(which)
+    pair.database.execute(
+        "update t set v = -v where b = 7; update t set w = '1.0' where b = 8;"
+        " delete from t where b = 200; update t set a = a || 'ü' where b = 300"
+    )
+    report = pair.sync(which)
+    assert (report.counts.inserted, report.counts.updated, report.counts.deleted) == (1, 2, 2)
+    assert report.rows_read < 120
+    assert pair.stored(which, "a, b::varchar, v::varchar, w::varchar") == pair.source(
+        "select a, b, v, w from t"
+    )
+    assert pair.sync(which).rows_read == 0

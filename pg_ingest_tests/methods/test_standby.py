@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from pg_ingest.demo.cluster import Cluster
+from pg_ingest.methods import key_ranges
 from pg_ingest.replicate import replicate
 from pg_ingest_tests.conftest import Database
-from pg_ingest_tests.methods.conftest import Pair, full, keyed
+from pg_ingest_tests.methods.conftest import Pair, differing, full, keyed
 
 BY_ID = keyed("t", "id")
 
@@ -131,3 +132,22 @@ def test_a_large_table_from_a_standby(
     )
     assert caplog.records
     assert copy.stored(full("t")) == copy.source("select * from t")
+
+
+def test_changed_ranges_on_a_standby(
+    database: Database, standby: Standby, copy: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_ranges, "LEAST_ROWS", 4)
+    which = differing("t")
+    database.execute(
+        "create table t (id int primary key, v text);"
+        " insert into t select g, 'x' from generate_series(1, 300) g"
+    )
+    catch_up(database, standby)
+    copy.sync(which)
+    database.execute("update t set v = 'y' where id = 7; delete from t where id = 200")
+    catch_up(database, standby)
+    report = copy.sync(which)
+    assert (report.counts.updated, report.counts.deleted) == (1, 1)
+    assert report.rows_read < 60
+    assert copy.stored(which) == copy.source("select * from t")
