@@ -38,14 +38,10 @@ class _Meaning:
 
 _UNTRUSTED = r"certificate verify failed"
 
+# The first that fits counts. With `prefer`, libpq tries twice and tells both: a server that refused the
+# password over TLS may have no entry for a connection without, so the password comes first.
+
 _MEANINGS = (
-    _Meaning(
-        r"no pg_hba\.conf entry|pg_hba\.conf rejects",
-        LoginFailed,
-        "pg_hba.conf on {host} has no entry for user {user}, database {database} and this machine",
-        "add a line such as `hostssl {database} {user} <this machine>/32 scram-sha-256` and reload; if"
-        " the detail says `no encryption`, the server wants TLS: `tls: {{mode: require}}`",
-    ),
     _Meaning(
         r"no password supplied",
         LoginFailed,
@@ -69,6 +65,13 @@ _MEANINGS = (
         LoginFailed,
         "login refused for user {user} on {host}",
         "check `user` and `password` of this source, and that the role exists and has LOGIN",
+    ),
+    _Meaning(
+        r"no pg_hba\.conf entry|pg_hba\.conf rejects",
+        LoginFailed,
+        "pg_hba.conf on {host} has no entry for user {user}, database {database} and this machine",
+        "add a line such as `hostssl {database} {user} <this machine>/32 scram-sha-256` and reload; if"
+        " the detail says `no encryption`, the server wants TLS: `tls: {{mode: require}}`",
     ),
     _Meaning(
         r"database \".*\" does not exist",

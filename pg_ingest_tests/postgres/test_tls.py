@@ -144,6 +144,12 @@ def test_no_root_certificates(tls_server: TlsServer, tmp_path: Path) -> None:
     assert "`system`" in error.hint
 
 
+def test_a_wrong_password_is_told_although_plain_text_was_tried_too(tls_server: TlsServer) -> None:
+    error = _failure(tls_server, None, password=Secret("open-sesame"))
+    assert isinstance(error, LoginFailed)
+    assert error.message == "login refused for user alice on localhost"
+
+
 # --- pinning
 
 
