@@ -252,14 +252,23 @@ def durably(
     yield from moment.checked(batches)
     mark = reading.bookmark
     assert isinstance(mark, XminBookmark)
+    safe = _durable(moment, mark.xmin)
+    if safe < mark.xmin:
+        before = 0 if start.old is None else start.old.xmin
+        reading.bookmark = _lowered(mark, max(before, safe))
+
+
+def _durable(moment: Moment, wanted: int) -> int:
+    """This id, or a lower one, such that no id below is given out again after a crash."""
     deadline = time.monotonic() + PATIENCE
     while not row_versions.is_flushed(moment.session, moment.snapshot.lsn):
+        safe = row_versions.durable_id(moment.session)
+        if safe >= wanted:
+            break
         if time.monotonic() >= deadline:
-            safe = row_versions.durable_id(moment.session)
-            floor = 0 if start.old is None else start.old.xmin
-            reading.bookmark = _lowered(mark, max(floor, min(mark.xmin, safe)))
-            return
+            return safe
         time.sleep(_PAUSE)
+    return wanted
 
 
 def _lowered(mark: XminBookmark, xmin: int) -> XminBookmark:

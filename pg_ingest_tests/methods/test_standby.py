@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from pg_ingest.config.selection import Replication
 from pg_ingest.demo.cluster import Cluster
+from pg_ingest.errors import SourceBusy
 from pg_ingest.methods import key_ranges
 from pg_ingest.replicate import replicate
 from pg_ingest_tests.conftest import Database
-from pg_ingest_tests.methods.conftest import Pair, differing, full, keyed
+from pg_ingest_tests.methods.conftest import Pair, by_xmin, delta, differing, full, keyed
 
 BY_ID = keyed("t", "id")
 
@@ -151,3 +153,60 @@ def test_changed_ranges_on_a_standby(
     assert (report.counts.updated, report.counts.deleted) == (1, 1)
     assert report.rows_read < 60
     assert copy.stored(which) == copy.source("select * from t")
+
+
+BY_ROW_VERSION = pytest.mark.parametrize(
+    "replication", [by_xmin("t"), delta("t")], ids=["xmin", "delta_snapshot"]
+)
+
+
+@BY_ROW_VERSION
+def test_a_late_commit_that_no_snapshot_lists(
+    database: Database, standby: Standby, copy: Pair, replication: Replication
+) -> None:
+    """A standby's snapshot names no running transaction, but its xmin is below them all."""
+    database.execute("create table t (id int primary key, v text); insert into t values (1, 'a')")
+    with database.connect() as late, database.connect() as prepared:
+        late.execute("begin; insert into t values (2, 'late'); savepoint s")
+        late.execute("insert into t values (3, 'late')")
+        prepared.execute("begin; insert into t values (4, 'late')")
+        prepared.execute(f"prepare transaction '{database.name}'")
+        database.execute("insert into t values (5, 'early')")
+        catch_up(database, standby)
+        copy.sync(replication)
+        with copy.server().session(database.name) as session, session.snapshot() as seen:
+            assert not seen.in_progress
+            assert seen.xmin < seen.xmax
+        database.execute("delete from t where id = 1; update t set v = 'b' where id = 5")
+        late.execute("release s; insert into t values (6, 'late'); commit")
+        catch_up(database, standby)
+        copy.sync(replication)
+    database.execute(f"commit prepared '{database.name}'")
+    catch_up(database, standby)
+    copy.sync(replication)
+    there = copy.source("select * from t")
+    assert [row for row in copy.stored(replication) if row[0] != "1"] == there
+    assert len(copy.stored(replication)) == len(there) + (replication.method == "xmin")
+    assert not copy.sync(replication).counts.changed
+
+
+def test_a_standby_that_is_behind_the_primary(
+    database: Database, standby: Standby, copy: Pair
+) -> None:
+    """What was read from the primary is not read back from a standby that does not have it yet."""
+    replication = by_xmin("t")
+    database.execute("create table t (id int primary key); insert into t values (1)")
+    catch_up(database, standby)
+    anywhere = Database("postgres", standby.host, standby.port, standby.user)
+    anywhere.execute("select pg_wal_replay_pause()")
+    try:
+        database.execute("insert into t values (2)")
+        Pair(database, copy.path).sync(replication)
+        with pytest.raises(SourceBusy, match="behind what has been read"):
+            copy.sync(replication)
+    finally:
+        anywhere.execute("select pg_wal_replay_resume()")
+    database.execute("insert into t values (3)")
+    catch_up(database, standby)
+    report = copy.sync(replication)
+    assert (report.phase, report.counts.total) == ("incremental", 3)

@@ -1,0 +1,119 @@
+"""A server that loses transactions which have been seen: the ids it gives out again are read again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pg_ingest.bookmark import XminBookmark
+from pg_ingest.config.selection import Replication
+from pg_ingest.demo.cluster import Cluster
+from pg_ingest.methods import changed_rows
+from pg_ingest.postgres import row_versions
+from pg_ingest_tests.conftest import Database
+from pg_ingest_tests.methods.conftest import Pair, by_xmin, delta
+
+
+@pytest.fixture(scope="module")
+def forgetful() -> Iterator[Cluster]:
+    """Nothing is flushed for ten seconds; so commits of the last moment are lost in a crash."""
+    settings = {"wal_writer_delay": "10s", "autovacuum": "off", "max_prepared_transactions": "2"}
+    with Cluster(settings=settings) as running:
+        yield running
+
+
+@pytest.fixture
+def pair(forgetful: Cluster, tmp_path: Path) -> Pair:
+    database = Database("postgres", forgetful.host, forgetful.port, forgetful.user)
+    database.execute("drop schema public cascade; create schema public; checkpoint")
+    return Pair(database, tmp_path / "warehouse.duckdb")
+
+
+def seen_and_lost(pair: Pair, server: Cluster, replication: Replication) -> tuple[str, ...]:
+    """Rows are stored; a crash takes the newest away; others get their ids. What the sync after that lacks."""
+    pair.database.execute(
+        "create table t (id int primary key, v text); insert into t values (1, 'a')"
+    )
+    pair.database.execute("checkpoint")
+    pair.sync(replication)
+    with pair.database.connect() as writer:
+        for number in range(2, 12):
+            writer.execute("insert into t values (%s, 'lost')", [number])
+    assert pair.sync(replication).counts.total == 11
+    server.stop("immediate")
+    server.start()
+    assert pair.database.rows("select count(*) from t") == [(1,)]
+    with pair.database.connect() as writer:
+        for number in range(101, 121):
+            writer.execute("insert into t values (%s, 'new')", [number])
+    pair.sync(replication)
+    stored = pair.stored(replication)
+    return tuple(row[0] for row in pair.source("select * from t") if row not in stored)
+
+
+@pytest.mark.parametrize("replication", [by_xmin("t"), delta("t")], ids=["xmin", "delta"])
+def test_ids_that_are_given_out_again(
+    pair: Pair, forgetful: Cluster, monkeypatch: pytest.MonkeyPatch, replication: Replication
+) -> None:
+    monkeypatch.setattr(changed_rows, "PATIENCE", 0.05)
+    assert seen_and_lost(pair, forgetful, replication) == ()
+    if replication.method == "delta_snapshot":
+        assert pair.stored(replication) == pair.source("select * from t")
+
+
+def test_without_waiting_for_the_disk_they_would_be_missed(
+    pair: Pair, forgetful: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the test above does test something."""
+    monkeypatch.setattr(row_versions, "is_flushed", lambda *_: True)
+    assert seen_and_lost(pair, forgetful, by_xmin("t"))
+
+
+def test_the_position_waits_for_the_disk(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the id of the last checkpoint, and never behind where it was."""
+    monkeypatch.setattr(changed_rows, "PATIENCE", 0.05)
+    pair.database.execute("create table t (id int primary key); checkpoint")
+    replication = by_xmin("t")
+    for number in range(1, 4):
+        pair.database.execute("insert into t values (%s)", number)
+    pair.sync(replication)
+    held = pair.bookmark(replication)
+    assert isinstance(held, XminBookmark)
+    assert held.xmin < held.xmax
+    report = pair.sync(replication)
+    assert (report.rows_read, report.counts.changed) == (3, False)
+    with pair.database.connect(options="-c synchronous_commit=on") as writer:
+        writer.execute("insert into t values (9)")
+        writer.execute("checkpoint")
+    pair.sync(replication)
+    moved = pair.bookmark(replication)
+    assert isinstance(moved, XminBookmark)
+    assert moved.xmin == moved.xmax
+    pair.database.execute("insert into t values (10)")
+    pair.sync(replication)
+    stays = pair.bookmark(replication)
+    assert isinstance(stays, XminBookmark)
+    assert stays.xmin == moved.xmin
+    assert pair.stored(replication) == pair.source("select * from t")
+
+
+def test_a_role_that_may_not_look_at_checkpoints(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads everything again until the log is on disk."""
+    monkeypatch.setattr(changed_rows, "PATIENCE", 0.05)
+    role = "blind"
+    pair.database.execute(
+        "create table t (id int primary key); insert into t values (1); create role blind login;"
+        " grant usage on schema public to blind; grant select on t to blind;"
+        " revoke execute on function pg_control_checkpoint() from public"
+    )
+    replication = by_xmin("t")
+    pair.sync(replication, user=role)
+    assert pair.sync(replication, user=role).rows_read == 1
+    with pair.database.connect(options="-c synchronous_commit=on") as writer:
+        for _ in range(40):
+            writer.execute("insert into t select max(id) + 1 from t")
+    assert pair.sync(replication, user=role).counts.total == 41
