@@ -77,7 +77,6 @@ class Test(StrEnum):
     PUBLISHED = "published"
     GENERATED_COLUMNS = "generated-columns"
     TOAST = "toast"
-    VISIBILITY = "visibility"
 
 
 @dataclass(frozen=True, slots=True)
