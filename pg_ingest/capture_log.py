@@ -8,19 +8,21 @@ it, although it commits later. So after the publication has the table, we wait u
 writing to it have ended; whoever writes later is decoded, and whoever has ended is seen by every snapshot from
 then on. From that position on the table is *followed* (`changelog/followed.py`).
 
-Older servers need more: while they decode a transaction that began before the table joined, they may remember
-that the table is not published, and so leave out others' changes too, until the end of that reading ("Fix data
-loss in logical replication", 14.18, 15.13, 16.9 and 17.5; 13 counts as older). There we read the slot once
-more, which contains the damage to transactions that committed before the end of that reading, and wait for
-those of them that have not ended in the eyes of snapshots. After that no reading contains such a transaction
-any more.
+With wal2json there is no publication; `list_log` says what takes its place.
+
+Older servers need more with publications: while they decode a transaction that began before the table joined,
+they may remember that the table is not published, and so leave out others' changes too, until the end of that
+reading ("Fix data loss in logical replication", 14.18, 15.13, 16.9 and 17.5; 13 counts as older). There we
+read the slot once more, which contains the damage to transactions that committed before the end of that
+reading, and wait for those of them that have not ended in the eyes of snapshots. After that no reading
+contains such a transaction any more.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,15 +30,18 @@ from pg_ingest.changelog.capture import NO_CHOICE, Captured, capture, join_slot
 from pg_ingest.changelog.chosen import Chosen
 from pg_ingest.changelog.followed import Followed, read_followed, write_followed
 from pg_ingest.changelog.log import ChangeLog
+from pg_ingest.changelog.manifest import Manifest
+from pg_ingest.config.log import Plugin
 from pg_ingest.config.selection import Replication
 from pg_ingest.errors import (
     PgIngestError,
     SourceTableChanged,
 )
+from pg_ingest.list_log import Listing, list_followed, list_tables
 from pg_ingest.lsn import Lsn
 from pg_ingest.postgres.catalog import read_database
 from pg_ingest.postgres.heartbeat import beat
-from pg_ingest.postgres.plugin import PgOutput
+from pg_ingest.postgres.plugin import LogPlugin, PgOutput
 from pg_ingest.postgres.publication import EVERY_OPERATION, Publication, read_publication
 from pg_ingest.postgres.session import Server, Session
 from pg_ingest.postgres.slot import Slot, flushed_lsn, locked_slot, read_slot
@@ -47,6 +52,7 @@ from pg_ingest.publish_log import (
     invalid_filters,
     publish,
     terms_of,
+    terms_of_whole,
     unpublishable,
 )
 from pg_ingest.table import Table, TableId
@@ -133,7 +139,11 @@ def capture_again(
     with server.session(database, purpose="capture") as session, locked_slot(session, slot):
         changelog = change_log(state_dir, server.source, database)
         manifest = join_slot(session, changelog, slot)
-        return capture(session, changelog, PgOutput(config.publication), manifest, chosen)
+        if config.plugin is Plugin.PGOUTPUT:
+            return capture(session, changelog, PgOutput(config.publication), manifest, chosen)
+        listing = list_followed(session, slot, changelog)
+        plugin = listing.plugin(manifest)
+        return capture(session, changelog, plugin, manifest, chosen, listing.upto)
 
 
 @dataclass(slots=True)
@@ -147,15 +157,21 @@ class _Capture:
     failures: dict[TableId, PgIngestError] = field(default_factory=dict)
     replications: Mapping[TableId, Replication] = field(default_factory=dict)
     terms: Terms = field(default_factory=lambda: Terms({}, {}, {}))
+    listing: Listing | None = None
 
     def run(self, replications: Mapping[TableId, Replication]) -> LogCapture:
         self.replications = replications
         wanted = sorted(replications)
+        upto = flushed_lsn(self.session)
         tables = self._tables(wanted)
         absent = frozenset(set(wanted) - set(tables))
-        publication = self._publish([t for t in tables.values() if t.id not in self.failures])
+        there = [table for table in tables.values() if table.id not in self.failures]
+        if self.server.config.log.plugin is Plugin.PGOUTPUT:
+            members = _members(self._publish(there))
+        else:
+            members = self._list(there, upto)
         begun_at, captured = self._captured()
-        published = [tables[each] for each in sorted(publication.tables & tables.keys())]
+        published = [tables[each] for each in sorted(members.tables & tables.keys())]
         joined = [table for table in published if table.id not in self.failures]
         followed, more = self._followed(joined)
         slot = read_slot(self.session, self.slot)
@@ -170,10 +186,10 @@ class _Capture:
             absent=absent,
             slot=slot,
             behind=max(0, flushed_lsn(self.session) - captured.position),
-            notes=_notes(publication),
+            notes=members.notes,
             chosen=self._chosen,
             filtered=frozenset(t for t, entry in followed.items() if entry.filter is not None),
-            operations=publication.operations,
+            operations=members.operations,
         )
 
     def _tables(self, wanted: Sequence[TableId]) -> dict[TableId, Table]:
@@ -196,7 +212,7 @@ class _Capture:
         self.failures.update(unpublishable(self.session, now, tables, self.replications))
         good = {table.id: table for table in tables if table.id not in self.failures}
         self.terms = terms_of(self.session, now, good.values(), self.replications)
-        kept = self._forget(good, now)
+        kept = self._forget(good, frozenset() if now is None else now.tables)
         new = [table for table in good.values() if table.id not in kept]
         for table, error in invalid_filters(self.session, new, self.replications).items():
             self.failures[table] = error
@@ -206,17 +222,32 @@ class _Capture:
         self.failures.update(refused)
         return publication
 
+    def _list(self, tables: Sequence[Table], upto: Lsn) -> _Members:
+        """Decide what wal2json lists; a table that may have been listed by another name is not followed."""
+        self._joined_slot()
+        self.listing = list_tables(self.session, self.slot, tables, self.replications, upto)
+        self.failures.update(self.listing.failures)
+        good = {table.id: table for table in tables if table.id not in self.failures}
+        self.terms = terms_of_whole(good.values(), self.replications)
+        kept = self._forget(good, good.keys())
+        new = [table for table in good.values() if table.id not in kept]
+        self.failures.update(invalid_filters(self.session, new, self.replications))
+        return _Members(frozenset(good.keys() - self.failures.keys()))
+
+    def _mark(self, table: TableId) -> str:
+        return "" if self.listing is None else self.listing.mark(table)
+
     def _forget(
-        self, good: Mapping[TableId, Table], now: Publication | None
+        self, good: Mapping[TableId, Table], members: Collection[TableId]
     ) -> Mapping[TableId, Followed]:
         followed = read_followed(self.changelog)
-        members = frozenset() if now is None else now.tables
         kept = {
             table: entry
             for table, entry in followed.items()
             if table in members
             and table in good
             and good[table].oid == entry.oid
+            and entry.mark == self._mark(table)
             and self.terms.hold(self.session, good[table], entry)
         }
         if kept != followed:
@@ -228,13 +259,19 @@ class _Capture:
         found = {table: chosen_of(one) for table, one in self.replications.items()}
         return {table: chosen for table, chosen in found.items() if chosen != Chosen()}
 
-    def _captured(self) -> tuple[Lsn, Captured]:
+    def _joined_slot(self) -> Manifest:
         wanted = self.server.config.log.start_lsn
         start = None if wanted is None else Lsn.parse(wanted)
-        manifest = join_slot(self.session, self.changelog, self.slot, start)
+        return join_slot(self.session, self.changelog, self.slot, start)
+
+    def _captured(self) -> tuple[Lsn, Captured]:
+        manifest = self._joined_slot()
         self._beat(manifest.captured_at)
-        plugin = PgOutput(self.server.config.log.publication)
-        captured = capture(self.session, self.changelog, plugin, manifest, self._chosen)
+        plugin: LogPlugin = PgOutput(self.server.config.log.publication)
+        upto = None
+        if self.listing is not None:
+            plugin, upto = self.listing.plugin(manifest), self.listing.upto
+        captured = capture(self.session, self.changelog, plugin, manifest, self._chosen, upto)
         return Lsn(manifest.position), captured
 
     def _beat(self, last: float) -> None:
@@ -252,11 +289,14 @@ class _Capture:
         if not joining:
             return followed, None
         joining, again = self._settled(joining), None
-        if not _attentive(self.session.server_version):
+        if self.listing is None and not _attentive(self.session.server_version):
             _, again = self._captured()
             joining = self._settled(joining)
         since = _insert_lsn(self.session)
-        new = {table.id: self.terms.entry(table, since) for table in joining}
+        new = {
+            table.id: replace(self.terms.entry(table, since), mark=self._mark(table.id))
+            for table in joining
+        }
         if new:
             write_followed(self.changelog, {**followed, **new})
             log.info("followed: tables=%d since=%s", len(new), since)
@@ -291,8 +331,16 @@ def _sum(first: Captured, second: Captured | None) -> Captured:
     )
 
 
-def _notes(publication: Publication) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class _Members:
+    """The tables that the log carries, and what of them."""
+
+    tables: frozenset[TableId]
+    operations: frozenset[str] = EVERY_OPERATION
+    notes: tuple[str, ...] = ()
+
+
+def _members(publication: Publication) -> _Members:
     missing = publication.missing_operations
-    if not missing:
-        return ()
-    return (f"publication {publication.name} does not carry {', '.join(missing)}",)
+    note = f"publication {publication.name} does not carry {', '.join(missing)}"
+    return _Members(publication.tables, publication.operations, (note,) if missing else ())

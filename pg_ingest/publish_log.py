@@ -148,6 +148,12 @@ def terms_of(
     return Terms(published, wanted, asked)
 
 
+def terms_of_whole(tables: Collection[Table], replications: Mapping[TableId, Replication]) -> Terms:
+    """The terms of tables whose changes all come, without a publication."""
+    asked = {table.id: _asked(replications[table.id], (), narrow=False) for table in tables}
+    return Terms({}, dict.fromkeys(asked, WHOLE), asked)
+
+
 def _wanted(table: Table, replication: Replication) -> Part:
     chosen = chosen_of(replication)
     names = [column.name for column in table.columns if not column.generated]

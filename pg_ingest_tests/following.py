@@ -53,11 +53,13 @@ class Following:
     publication: str = "followed"
     reader: str = "sql"
     warehouse: str = "warehouse.duckdb"
+    plugin: str = "pgoutput"
     log: dict[str, Any] = field(default_factory=dict)
 
     @property
     def server(self) -> Server:
         log = {"slot": self.slot, "publication": self.publication, "reader": self.reader}
+        log["plugin"] = self.plugin
         return server_for(self.database, log={**log, **self.log}, limits=self.limits)
 
     @property

@@ -23,7 +23,7 @@ import logging
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import pyarrow as pa
@@ -190,6 +190,9 @@ def capture(
     messages = FIRST_MESSAGES
     state = plugin.begin()
     total = Captured(Lsn(manifest.position), 0, 0, 0, ())
+    if state.layouts != manifest.layouts:  # known from now on, however little is read
+        manifest = replace(manifest, layouts=dict(state.layouts))
+        changelog.commit(manifest)
     if total.position >= target:
         return total
     with (

@@ -145,6 +145,11 @@ class Layout:
     columns: tuple[JsonColumn, ...]
     identity: tuple[str, ...]
 
+    @property
+    def whole(self) -> bool:
+        """The identity is the whole row."""
+        return len(self.identity) == len(self.columns)
+
 
 @dataclass(frozen=True, slots=True)
 class State:

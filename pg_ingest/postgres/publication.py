@@ -261,7 +261,7 @@ def refusals(
     session: Session, tables: Collection[Table], operations: Collection[str] = EVERY_OPERATION
 ) -> dict[TableId, MethodUnavailable]:
     """Why each of these tables must not be published with these operations; the others may."""
-    found = {table.id: _kind_refused(session, table, tables) for table in tables}
+    found = {table.id: kind_refused(session, table, tables) for table in tables}
     refused = {table: error for table, error in found.items() if error is not None}
     if {"update", "delete"} & set(operations):
         rows = session.rows(
@@ -308,9 +308,14 @@ def _no_identity(table: Table, where: TableId) -> MethodUnavailable:
     )
 
 
-def _kind_refused(
-    session: Session, table: Table, tables: Collection[Table]
+def kind_refused(
+    session: Session, table: Table, tables: Collection[Table], *, by_root: bool = False
 ) -> MethodUnavailable | None:
+    """Why a table of this kind has no place in a log that carries `tables`, if it has none.
+
+    `by_root`: whatever the version, partitions are taken for their root.
+    """
+    by_root = by_root or session.server_version >= VIA_ROOT_VERSION
     hint = "choose another method"
     if table.kind not in (RelationKind.TABLE, RelationKind.PARTITIONED):
         return MethodUnavailable(
@@ -320,7 +325,7 @@ def _kind_refused(
         return MethodUnavailable(f"{table.id} is unlogged: it writes no log", hint=hint)
     if table.id.schema in ("pg_catalog", "information_schema"):
         return MethodUnavailable(f"{table.id} is a system table, never published", hint=hint)
-    if table.kind is RelationKind.PARTITIONED and session.server_version < VIA_ROOT_VERSION:
+    if table.kind is RelationKind.PARTITIONED and not by_root:
         return MethodUnavailable(
             f"{table.id} is partitioned, which the log shows as one table only from version 13 on",
             hint="select its partitions, or choose another method",

@@ -72,7 +72,7 @@ WITH RECURSIVE tree (root, oid, attached) AS (
   JOIN pg_inherits AS i ON i.inhparent = tree.oid
   JOIN pg_class AS p ON p.oid = i.inhparent AND p.relkind = 'p'
 )
-SELECT tree.root::int8, c.oid::int8, n.nspname::text, c.relname::text, c.relreplident::text,
+SELECT tree.root::int8, c.oid::int8, n.nspname::text, c.relname::text, c.relreplident::text, c.relkind = 'r',
   t.xmin::text || '.' || tree.attached,
   (SELECT json_agg(json_build_array(a.attnum, a.attname, a.atttypid::int8, {generated}) ORDER BY a.attnum)
    FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)::text,
@@ -101,6 +101,7 @@ class Member:
     oid: int
     id: TableId
     identity: ReplicaIdentity
+    stores_rows: bool
     mark: str
     columns: tuple[JsonColumn, ...]
     generated: frozenset[int]
@@ -135,12 +136,13 @@ def read_trees(session: Session, oids: Collection[int]) -> dict[int, Tree]:
     rows = session.rows(
         _TREES.format(generated=generated), (list(oids),), what="looking up what the log lists"
     )
-    for root, oid, schema, name, identity, mark, columns, key in rows:
+    for root, oid, schema, name, identity, stores_rows, mark, columns, key in rows:
         listed = json.loads(columns or "[]")
         member = Member(
             oid=oid,
             id=TableId(schema, name),
             identity=_IDENTITIES[identity],
+            stores_rows=stores_rows,
             mark=mark,
             columns=tuple(JsonColumn(number, column, kind) for number, column, kind, _ in listed),
             generated=frozenset(number for number, _, _, is_generated in listed if is_generated),
@@ -227,7 +229,13 @@ def wal2json(
         relations[root.oid] = _relation(root)
         for member in tree.members:
             listed[member.id] = Listed(
-                member.oid, root.oid, root.id, order, member.generated, member.identity
+                oid=member.oid,
+                root=root.oid,
+                id=root.id,
+                order=order,
+                generated=member.generated,
+                live=frozenset(column.position for column in member.columns),
+                identity=member.identity,
             )
             known[member.oid] = _renewed(layouts.get(member.oid), member)
     state = State(MappingProxyType(relations), None, MappingProxyType(known))
@@ -248,6 +256,7 @@ def _relation(root: Member) -> Relation:
 def _renewed(known: Layout | None, member: Member) -> Layout:
     """The known columns with the names and types of now; those that came since will show themselves.
 
+    A column that is gone is kept for what was logged before, unless whole old rows list what there is.
     What a message leaves out may have got another type meanwhile. With the type of now the change of type is
     seen at once, and the table read anew if its values changed.
     """
@@ -258,7 +267,7 @@ def _renewed(known: Layout | None, member: Member) -> Layout:
     columns = tuple(
         now.get(column.position, column)
         for column in known.columns
-        if column.position in now or column.name not in names
+        if column.position in now or not (column.name in names or member.layout.whole)
     )
     left = {column.name for column in columns}
     return Layout(columns, tuple(name for name in member.layout.identity if name in left))

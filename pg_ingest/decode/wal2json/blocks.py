@@ -49,6 +49,7 @@ class Listed:
         id: of the root.
         order: the root's columns.
         generated: positions (`attnum`) of its own generated columns, which are left out.
+        live: positions of all columns that it has now.
         identity: the kind that it has now.
     """
 
@@ -57,6 +58,7 @@ class Listed:
     id: TableId
     order: tuple[str, ...]
     generated: frozenset[int]
+    live: frozenset[int]
     identity: ReplicaIdentity
 
 

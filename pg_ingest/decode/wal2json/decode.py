@@ -112,7 +112,7 @@ class _Run:
         known = self.layouts.get(listed.oid) or self.state.layouts.get(listed.oid)
         blocks = self._blocks.setdefault(listed.root, [])
         try:
-            for read in read_all(listings, known):
+            for read in read_all(listings, known, listed.live):
                 self.layouts[listed.oid] = read.layout
                 blocks += blocks_of(read, listed, says_all=self.says_all)
         except Unclear:

@@ -6,6 +6,7 @@ column that is not listed was left out or did not exist. The rule here:
 
 - An insert lists every column: what is not listed is not there.
 - An update is compared with the newest layout known. What it lacks of that was left out.
+- A whole old row (REPLICA IDENTITY FULL) lists every column too.
 - What it has beyond that (a new column, another name or type for a number) makes a new layout: the known one
   with these columns put in by their numbers. It starts a new shape of the table at this very change.
 
@@ -18,7 +19,7 @@ taken for one whose value did not change: it stays as it was, which is what beco
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pg_ingest.decode.messages import JsonColumn, Layout
@@ -32,11 +33,12 @@ class Unclear(Exception):
 _TOO_OLD = "wal2json 2.5 or newer writes them; older versions cannot be used"
 
 
-def learn(data: bytes, index: int, known: Layout | None) -> Layout:
+def learn(data: bytes, index: int, known: Layout | None, live: Collection[int]) -> Layout:
     """The layout that a message of an insert, update or delete shows, on top of the one before.
 
     Args:
         data: the message, number `index` of its piece.
+        live: the positions of the columns that the relation has now.
 
     Raises ProtocolError when it is not such a message, and Unclear when a name has moved on to another column
     while a column that is known by it is left out: nothing says what that one is called now.
@@ -52,20 +54,39 @@ def learn(data: bytes, index: int, known: Layout | None) -> Layout:
     if message.get("action") == "I":
         columns = tuple(_column(each, index) for each in listed)
         return Layout(columns, () if known is None else _renamed(known, columns))
-    by_position = {column.position: column for column in before}
-    for each in listed:
-        column = _column(each, index)
-        by_position[column.position] = column
+    told = {_text(each, "name", index): _oid(each, index) for each in identity}
+    own = [_column(each, index) for each in listed]
+    if known is not None and known.whole and told.keys() >= {column.name for column in own}:
+        before = _still_whole(before, own, told, live)
+    by_position = {column.position: column for column in (*before, *own)}
     columns = tuple(by_position[position] for position in sorted(by_position))
     names = {column.name: column.type_oid for column in columns}
-    told = {_text(each, "name", index): _oid(each, index) for each in identity}
     if len(names) != len(columns) or not told.items() <= names.items():
         raise Unclear(f"message {index} of this piece gives a column's name to another one")
     return Layout(columns, tuple(told))
 
 
+def _still_whole(
+    before: Sequence[JsonColumn],
+    own: Sequence[JsonColumn],
+    told: Mapping[str, int],
+    live: Collection[int],
+) -> tuple[JsonColumn, ...]:
+    """Without the columns that a whole old row does not have any more; raises Unclear for one that is there."""
+    if not own and [column.type_oid for column in before] == list(told.values()):
+        pairs = zip(before, told, strict=True)  # both in the order of positions: renamed at most
+        return tuple(JsonColumn(each.position, name, each.type_oid) for each, name in pairs)
+    shown = {column.position for column in own}
+    missing = [c for c in before if c.name not in told and c.position not in shown]
+    if any(column.position in live for column in missing):
+        raise Unclear("a column that the relation has is not in a row of REPLICA IDENTITY FULL")
+    return tuple(column for column in before if column not in missing)
+
+
 def _renamed(known: Layout, columns: Sequence[JsonColumn]) -> tuple[str, ...]:
-    """The identity by the names that its columns have now."""
+    """The identity by the names that its columns have now; a whole row stays one."""
+    if known.whole:
+        return tuple(column.name for column in columns)
     names = {column.position: column.name for column in columns}
     identity = frozenset(known.identity)
     positions = [column.position for column in known.columns if column.name in identity]

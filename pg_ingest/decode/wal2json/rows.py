@@ -7,7 +7,7 @@ is a whole row. A column that the new row leaves out but the identity has did no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,7 +85,7 @@ class Read:
     @property
     def whole(self) -> bool:
         """Old rows have every column."""
-        return len(self.layout.identity) == len(self.layout.columns)
+        return self.layout.whole
 
     def _old(self) -> Mask:
         deletes: Mask = self.listings.tags == DELETE
@@ -126,8 +126,11 @@ def _nowhere(listings: Listings) -> Cells:
     return Cells(np.full(len(listings), NULL, dtype=np.uint8), listings.at, listings.at)
 
 
-def read_all(listings: Listings, known: Layout | None) -> Iterator[Read]:
-    """All messages in the order of the log; raises ProtocolError, and Unclear as `layout.learn` does."""
+def read_all(listings: Listings, known: Layout | None, live: Collection[int]) -> Iterator[Read]:
+    """All messages in the order of the log; raises ProtocolError, and Unclear as `layout.learn` does.
+
+    `live`: the positions of the columns that the relation has now.
+    """
     layout = known
     size = len(listings)
     while len(listings):
@@ -140,14 +143,14 @@ def read_all(listings: Listings, known: Layout | None) -> Iterator[Read]:
                 listings = listings.part(count)
                 size *= 4
         if len(listings) and (layout is None or count < len(good)):
-            layout = _learnt(listings, layout)
+            layout = _learnt(listings, layout, live)
             size = _FEW
 
 
-def _learnt(listings: Listings, known: Layout | None) -> Layout:
+def _learnt(listings: Listings, known: Layout | None, live: Collection[int]) -> Layout:
     """The layout that fits the first of these messages."""
     data, index = listings.message(0)
-    layout = learn(data, index, known)
+    layout = learn(data, index, known, live)
     found, good = _attempt(listings.part(0, 1), layout)
     if layout == known or not good.all():
         reached = found.listings.at[0] - listings.tokens.messages.starts[index]
