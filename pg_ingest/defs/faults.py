@@ -5,6 +5,7 @@ debug; its message, detail and hint become the failure's description. What nobod
 traceback, unless that quotes the source's password.
 """
 
+import random
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from pg_ingest.defs.route import Route
 from pg_ingest.errors import LoginFailed, PassingFault, PgIngestError, SourceUnreachable
 
 RETRY_SECONDS = (5.0, 20.0, 60.0)
-"""Waits before the second, third and fourth attempt; a fault that outlives them fails the step."""
+"""Waits before the second, third and fourth attempt, each stretched by up to half at random, so that the runs
+that met the same fault do not all come back at once; a fault that outlives them fails the step."""
 
 
 class ClosedDoors:
@@ -70,7 +72,7 @@ def told_to_dagster(context: dg.AssetExecutionContext, route: Route) -> Iterator
 
 
 def _again(reason: str, attempt: int) -> dg.RetryRequested:
-    seconds = RETRY_SECONDS[attempt]
+    seconds = round(RETRY_SECONDS[attempt] * random.uniform(1.0, 1.5), 1)
     announce(Waiting(reason, seconds))
     return dg.RetryRequested(max_retries=len(RETRY_SECONDS), seconds_to_wait=seconds)
 
