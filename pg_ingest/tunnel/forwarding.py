@@ -28,7 +28,7 @@ class RemoteEnd(asyncssh.SSHTCPSession[bytes]):
     """The channel. Opened before there is a local connection, and attached to it later.
 
     Attributes:
-        leaving: we are done with it.
+        leaving: we have sent all, and wait for nothing but its end.
         ended: the channel is closed.
         broken: it was not closed in order.
     """
@@ -101,6 +101,7 @@ class RemoteEnd(asyncssh.SSHTCPSession[bytes]):
 
     def send_end(self) -> None:
         """Nothing more comes from us."""
+        self.leaving = True
         if self._channel is not None:
             with suppress(OSError):
                 self._channel.write_eof()

@@ -72,6 +72,7 @@ class Tunnel:
         self._routes: dict[tuple[str, int], Route] = {}
         self._channels: set[RemoteEnd] = set()
         self._broken = 0
+        self._pending = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle: asyncio.TimerHandle | None = None
 
@@ -81,7 +82,7 @@ class Tunnel:
         Call `settle` when the connecting is over, however it went. Raises what `open_chain` does, and
         TunnelRefused or SourceUnreachable for the channel.
         """
-        remote = await self._channel(host, port, seconds)
+        remote = await self._new_channel(host, port, seconds)
         route = self._routes.setdefault((host, port), Route(host, port, seconds))
         route.seconds = seconds
         if route.server is None:
@@ -114,6 +115,15 @@ class Tunnel:
             await asyncio.wait([self._opening])
         await self._close_chain()
 
+    async def _new_channel(self, host: str, port: int, seconds: float) -> RemoteEnd:
+        self._pending += 1
+        self._stay()
+        try:
+            return await self._channel(host, port, seconds)
+        finally:
+            self._pending -= 1
+            self._rest()
+
     async def _channel(self, host: str, port: int, seconds: float) -> RemoteEnd:
         fresh = self._chain is None
         chain = await self._opened(seconds)
@@ -140,7 +150,6 @@ class Tunnel:
             fault = passage_fault(error, self.ssh, host, port)
             raise (fault if chain.alive else _Stale(fault)) from None
         self._channels.add(remote)
-        self._stay()
         return remote
 
     async def _opened(self, seconds: float) -> Chain:
@@ -179,12 +188,13 @@ class Tunnel:
     def _channel_ended(self, remote: RemoteEnd) -> None:
         self._channels.discard(remote)
         self._broken += remote.broken
-        if not self._channels:
-            self._rest()
+        self._rest()
 
     def _rest(self) -> None:
-        """Nobody uses it: close it after a while."""
+        """If nobody uses it, close it after a while."""
         self._stay()
+        if self._channels or self._pending:
+            return
         self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._rested)
 
     def _stay(self) -> None:
@@ -224,7 +234,7 @@ class Tunnel:
         self, route: Route, local: LocalEnd, transport: asyncio.Transport
     ) -> None:
         try:
-            local.attach(await self._channel(route.host, route.port, route.seconds))
+            local.attach(await self._new_channel(route.host, route.port, route.seconds))
         except PgIngestError as error:
             log.warning("%s", error.message)
             transport.abort()

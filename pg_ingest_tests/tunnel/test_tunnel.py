@@ -230,7 +230,7 @@ def test_a_frozen_server_is_noticed(second: Sshd, database: Database) -> None:
     frozen = second.sessions()
     for each in frozen:
         os.kill(each, signal.SIGSTOP)
-    with through(ssh, database, seconds=1) as connection:
+    with through(ssh, database, seconds=3) as connection:
         assert connection.execute("select 1").fetchone() == (1,)
     assert second.logins.count == 2
 
