@@ -5,8 +5,8 @@
 The first load is measured once. Then, each time, the lines of 0.1 % of the orders, neighbours by key, change,
 and one more sync brings them; and one more finds nothing to do. All turns also read the table in three plain
 ways: `COPY … csv` of all of it to nowhere (what one sequential scan costs that hands the rows out), a scan that
-reaches the last column of every row, and `count(*)`, which looks at none. Loads run in a fresh process; `load_s`
-is without its start and imports, which is what stands beside the plain scans.
+reaches the last column of every row, and `count(*)`, which looks at none. Loads run in a fresh process;
+`load_s` is without its start and imports, which is what stands beside the plain scans.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Staged rows take their place: three scopes, one transaction that somebody else began.
+"""Staged rows take their place, by their scope, in a transaction that somebody else began.
 
 All of it happens in the transaction that also made the stage and will write the bookmark, so every
 way of dying in between (a kill, a full disk, a key that is not unique) leaves the file as it was.
