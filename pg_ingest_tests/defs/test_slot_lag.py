@@ -203,6 +203,7 @@ def test_a_failing_table_makes_its_oldest_change_older(
     with duckdb.connect(str(store)) as connection:
         connection.execute("alter table shop.a rename to aside")
     database.execute("insert into a values (1)")
+    write_wal(database, 1)
     assert not run().success
     tick, _ = look(loaded, instance)
     seen = facts(tick)
