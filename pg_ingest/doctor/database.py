@@ -10,7 +10,8 @@ from pg_ingest.config.selection import Replication
 from pg_ingest.doctor.finding import Finding, Test, failed, passed, refused, skipped, warning
 from pg_ingest.doctor.heartbeat import check_heartbeat
 from pg_ingest.doctor.log import check_log
-from pg_ingest.doctor.tables import Subject, check_table
+from pg_ingest.doctor.subject import Subject
+from pg_ingest.doctor.tables import check_table
 from pg_ingest.errors import PgIngestError
 from pg_ingest.postgres.privileges import grant_future, grant_usage
 from pg_ingest.postgres.provider import Provider

@@ -73,6 +73,8 @@ class Test(StrEnum):
     QUERY = "query"
     KEY = "key"
     REPLICATION_KEY = "replication-key"
+    ROW_VERSIONS = "row-versions"
+    KEY_ORDER = "key-order"
     REPLICA_IDENTITY = "replica-identity"
     PUBLISHED = "published"
     GENERATED_COLUMNS = "generated-columns"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
 
 from pg_ingest.config.model import Method
 from pg_ingest.config.needs import hidden_columns
-from pg_ingest.config.selection import Replication
 from pg_ingest.doctor.finding import (
     Finding,
     Test,
@@ -17,42 +15,18 @@ from pg_ingest.doctor.finding import (
     passed,
     refused,
     skipped,
-    warning,
 )
+from pg_ingest.doctor.subject import Subject
+from pg_ingest.doctor.table_method import check_method
 from pg_ingest.errors import PermissionMissing, PgIngestError
-from pg_ingest.methods.columns import chosen_columns, key_columns
+from pg_ingest.methods.columns import chosen_columns
 from pg_ingest.methods.registry import reader_for
-from pg_ingest.methods.replication_key import followed_key
 from pg_ingest.postgres.catalog import describe, unreadable_columns
 from pg_ingest.postgres.privileges import grant_bypass, grant_columns, grant_table
-from pg_ingest.postgres.provider import Provider
 from pg_ingest.postgres.select import select_rows
-from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.table_facts import TableFacts
 from pg_ingest.setup.steps import bypass_remark
-from pg_ingest.table import Column, RelationKind, ReplicaIdentity, Table
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """One table of the session's database, with what was asked about all of them before.
-
-    Attributes:
-        table: None when it does not exist there.
-        facts: None with it.
-    """
-
-    session: Session
-    replication: Replication
-    provider: Provider
-    table: Table | None
-    facts: TableFacts | None
-
-    @property
-    def name(self) -> str:
-        """`shop/app/public.orders`."""
-        database = self.session.database
-        return f"{self.replication.source}/{database}/{self.replication.table}"
+from pg_ingest.table import Column, RelationKind, Table
 
 
 def check_table(
@@ -77,9 +51,7 @@ def check_table(
         yield query
         if query.verdict is Verdict.PASSED:
             readable.append((table, columns))
-    yield from _keys(subject, table, columns)
-    if subject.replication.method is Method.LOG_BASED:
-        yield from _log_remarks(subject, table, facts, columns)
+    yield from check_method(subject, table, facts, columns)
 
 
 def _table(subject: Subject) -> str:
@@ -161,48 +133,3 @@ def _query(subject: Subject, table: Table, columns: tuple[Column, ...]) -> Findi
         return f"valid, about {estimate.rows:,} rows are read"
 
     return attempted(subject.name, Test.FILTER if where else Test.QUERY, valid)
-
-
-def _keys(subject: Subject, table: Table, columns: tuple[Column, ...]) -> Iterator[Finding]:
-    session, replication = subject.session, subject.replication
-    if replication.method is not Method.KEY_BASED:
-        return
-
-    def replication_key() -> str:
-        column = followed_key(session, replication, table, columns)
-        return f"{column.name} ({column.type.display})"
-
-    yield attempted(
-        subject.name, Test.KEY, lambda: ", ".join(key_columns(replication, table, columns))
-    )
-    yield attempted(subject.name, Test.REPLICATION_KEY, replication_key)
-
-
-def _log_remarks(
-    subject: Subject, table: Table, facts: TableFacts, columns: tuple[Column, ...]
-) -> Iterator[Finding]:
-    """What is worth knowing about a table that is followed by the log."""
-    generated = [column.name for column in columns if column.generated]
-    if generated:
-        yield warning(
-            subject.name,
-            Test.GENERATED_COLUMNS,
-            f"{', '.join(generated)}: the log has no values of generated columns, so they are left out",
-            f"say so with exclude_columns: [{', '.join(generated)}], or choose a method that reads the"
-            " table",
-        )
-    names = {column.name for column in columns}
-    large = [name for name in facts.toasted if name in names]
-    if large and table.identity is not ReplicaIdentity.FULL:
-        yield passed(
-            subject.name,
-            Test.TOAST,
-            f"large unchanged values of {', '.join(large[:5])}{' …' if len(large) > 5 else ''} are not in"
-            " the log; the stored ones are kept",
-        )
-    if not table.primary_key and not table.identity_columns and not subject.replication.key:
-        yield passed(
-            subject.name,
-            Test.KEY,
-            "none: rows are kept as a multiset, and every change carries the whole old row",
-        )

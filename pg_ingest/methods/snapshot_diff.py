@@ -143,11 +143,12 @@ def _plan(
         )
     columns = chosen_columns(session, replication, table)
     key = key_columns(replication, table, columns)
-    order = _order(session, table, key)
+    order = order_of_key(session, table, key)
     return _Plan(session, table, columns, key, order, replication.where)
 
 
-def _order(session: Session, table: Table, key: Sequence[str]) -> tuple[OrderedColumn, ...]:
+def order_of_key(session: Session, table: Table, key: Sequence[str]) -> tuple[OrderedColumn, ...]:
+    """The columns of the key that it is cut into ranges by; raise MethodUnavailable without one."""
     utf8 = session.encoding == "UTF8"
     known = [ordered_column(table.column(name), utf8=utf8) for name in key]
     order = tuple(column for column in known if column is not None)
