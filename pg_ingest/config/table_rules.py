@@ -127,7 +127,7 @@ def _shape(method: Method, table: TableConfig, path: Path) -> Iterator[Problem]:
     elif shape is not Shape.LIVE and method is not Method.LOG_BASED:
         yield Problem(
             place,
-            f"the shape {shape} needs to see deletes, which {method} does not",
+            f"the shape {shape} is made from the log, which {method} does not read",
             "write `method: log_based`, or `shape: live`",
             about=_method_keys(table, path),
         )

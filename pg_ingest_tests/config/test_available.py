@@ -60,8 +60,8 @@ def test_plugins(refusal: Any, load: Any, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_shape_that_needs_the_log(refusal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(available, "AVAILABLE_SHAPES", frozenset({Shape.LIVE, Shape.SOFT_DELETE}))
     assert refused(refusal, whole(sources={"shop": table(shape="soft_delete")})) == (
-        "sources.shop.tables.public.orders.shape: the shape soft_delete needs to see deletes, which "
-        "full_table does not — write `method: log_based`, or `shape: live`"
+        "sources.shop.tables.public.orders.shape: the shape soft_delete is made from the log, which "
+        "full_table does not read — write `method: log_based`, or `shape: live`"
     )
 
 
