@@ -27,9 +27,7 @@ from pg_ingest.defs.route import Route
 from pg_ingest.errors import ConfigError
 
 if TYPE_CHECKING:
-    import psycopg
-
-    from pg_ingest.postgres.session import Server, Session
+    from pg_ingest.postgres.session import DriverConnection, Server, Session
 
 _NESTED = ("password", "tls", "ssh", "limits")
 _STAND_INS = {"host": "from-the-environment", "port": 5432, "user": "from_the_environment"}
@@ -65,9 +63,7 @@ class SourceConnection:
             yield opened
 
     @contextmanager
-    def connect(
-        self, database: str, *, purpose: str = "asset"
-    ) -> "Iterator[psycopg.Connection[Any]]":
+    def connect(self, database: str, *, purpose: str = "asset") -> "Iterator[DriverConnection]":
         """The driver's own connection, for whatever a session does not offer: see `Server.connection`."""
         with self.server.connection(database, purpose=purpose) as opened:
             yield opened
@@ -145,9 +141,7 @@ class PostgresResource(dg.ConfigurableResource[SourceConnection]):
             yield opened
 
     @contextmanager
-    def connect(
-        self, database: str, *, purpose: str = "asset"
-    ) -> "Iterator[psycopg.Connection[Any]]":
+    def connect(self, database: str, *, purpose: str = "asset") -> "Iterator[DriverConnection]":
         """See SourceConnection."""
         with self.connection.connect(database, purpose=purpose) as opened:
             yield opened

@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 RETRY_DELAYS = (0.5, 1.0, 2.0)
 """Seconds before another attempt to connect, each stretched by up to half at random."""
 
+DriverConnection = psycopg.Connection[Any]
+"""What `Server.connection` gives to others."""
+
 _ANY_BYTES = "SQL_ASCII"
 """The encoding of a database whose texts may be any bytes: nothing is checked, nothing converted."""
 
@@ -91,9 +94,7 @@ class Server:
                 connection.close()
 
     @contextmanager
-    def connection(
-        self, database: str, *, purpose: str = "sync"
-    ) -> Iterator[psycopg.Connection[Any]]:
+    def connection(self, database: str, *, purpose: str = "sync") -> Iterator[DriverConnection]:
         """The driver's own connection, in autocommit mode, for others than this package; closed at the end.
 
         It has the settings of a session: nothing can be written unless the caller sets
