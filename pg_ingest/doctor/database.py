@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pg_ingest.config.model import Method, SourceConfig
 from pg_ingest.config.selection import Replication
+from pg_ingest.doctor.advice import check_methods
 from pg_ingest.doctor.finding import Finding, Test, failed, passed, refused, skipped, warning
 from pg_ingest.doctor.heartbeat import check_heartbeat
 from pg_ingest.doctor.log import check_log
@@ -74,6 +75,7 @@ def check_database(visit: Visit) -> Iterator[Finding]:
         known = facts.get(replication.table)
         one = Subject(session, replication, visit.provider, table, known)
         yield from check_table(one, visit.readable)
+    yield from check_methods(session, found)
 
 
 def _encoding(visit: Visit) -> Finding:

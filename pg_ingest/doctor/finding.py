@@ -79,6 +79,7 @@ class Test(StrEnum):
     PUBLISHED = "published"
     GENERATED_COLUMNS = "generated-columns"
     TOAST = "toast"
+    METHOD = "method"
 
 
 @dataclass(frozen=True, slots=True)

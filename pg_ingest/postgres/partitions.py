@@ -15,7 +15,6 @@ own only while nobody has begun to delete or update it, so where `xmax` is set i
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import LiteralString, cast
 
 from psycopg import sql
 
@@ -99,7 +98,7 @@ def _older_row(
     """The constraint is the server's own text; it lets the server leave the other partitions out."""
     return sql.SQL(_OLDER_ROW).format(
         root=sql.Identifier(table.id.schema, table.id.name),
-        constraint=sql.SQL(cast(LiteralString, constraint or "true")),
+        constraint=sql.SQL(constraint or "true"),
         partition=sql.Literal(oid),
         age=sql.Literal(age),
         command=sql.Literal(command),
