@@ -28,6 +28,12 @@ insert into orders select g, repeat('x', 100) from generate_series(1, 50) g;
 create table people (id int primary key, name text, secret text, changed timestamptz default now());
 insert into people select g, 'n', 's' from generate_series(1, 20) g;
 create table audit (id int primary key);
+create table versions (id int primary key, name text, secret text);
+create table removals (id int primary key, name text);
+create table sums (id int primary key, name text, secret text);
+insert into versions select g, 'n', 's' from generate_series(1, 30) g;
+insert into removals select g, 'n' from generate_series(1, 30) g;
+insert into sums select g, 'n', 's' from generate_series(1, 30) g;
 create table days (id int, day date, primary key (id, day)) partition by range (day);
 create table days_2026 partition of days for values from ('2026-01-01') to ('2027-01-01');
 insert into days values (1, '2026-05-05');
@@ -51,6 +57,9 @@ tables:
   public.hidden_rows: {{method: full_table}}
   public.people: {{method: full_table, exclude_columns: [secret]}}
   public.busy: {{method: full_table}}
+  public.versions: {{method: xmin, columns: [id, name]}}
+  public.removals: {{method: delta_snapshot}}
+  public.sums: {{method: snapshot_diff, exclude_columns: [secret]}}
   'Other.Odd "name': {{method: key_based, replication_key: changed}}
 """
 
@@ -94,7 +103,7 @@ def test_every_method_works_with_it_and_nothing_else_does(shop: Shop) -> None:
         result = CliRunner().invoke(main, ["sync"])
         assert result.exit_code == 0, result.output
     with closing(duckdb.connect("warehouse.duckdb", read_only=True)) as stored:
-        for table, count in (("orders", 50), ("people", 20), ("days", 1), ("hidden_rows", 5)):
+        for table, count in COUNTS.items():
             assert stored.execute(f"select count(*) from shop.{table}").fetchone() == (count,)
     assert bad(check(loaded)) == []
     with shop.connect() as ours:
@@ -103,12 +112,23 @@ def test_every_method_works_with_it_and_nothing_else_does(shop: Shop) -> None:
                 ours.execute(refused)
 
 
+COUNTS = {
+    "orders": 50,
+    "people": 20,
+    "days": 1,
+    "hidden_rows": 5,
+    "versions": 30,
+    "removals": 30,
+    "sums": 30,
+}
+
 FORBIDDEN = (
     "insert into orders values (0)",
     "update orders set note = ''",
     "delete from orders",
     "truncate orders",
     "select secret from people",
+    "select secret from versions",
     "select * from people",
     "select * from audit",
     'select * from "Other".unselected',
