@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import socket
 
@@ -68,7 +70,7 @@ def _unreachable(error: OSError, server: SshServer) -> SourceUnreachable:
             detail=str(error.strerror),
             hint="check `ssh.host`, and the name service of the machine this runs on",
         )
-    if isinstance(error, ConnectionRefusedError):
+    if f"[Errno {errno.ECONNREFUSED}]" in str(error):  # of one address, or of several
         return SourceUnreachable(
             f"no SSH server listens on {server.address}",
             detail=_words(error),
@@ -82,7 +84,7 @@ def _unreachable(error: OSError, server: SshServer) -> SourceUnreachable:
 
 
 def _words(error: OSError) -> str:
-    return str(error.strerror or error)
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _login_failed(login: Login, said: str) -> LoginFailed:

@@ -177,8 +177,9 @@ def silence() -> Any:
 
 
 def test_an_ssh_server_that_does_not_answer(bastion: Sshd) -> None:
-    with pytest.raises(SourceUnreachable, match=r"no SSH server listens on 127.0.0.1:1\b"):
-        probe(bastion.config(port=NOBODY), seconds=10)
+    for host in ("127.0.0.1", "localhost"):  # a name of two addresses, where there is IPv6
+        with pytest.raises(SourceUnreachable, match=rf"no SSH server listens on {host}:1\b"):
+            probe(bastion.config(host=host, port=NOBODY), seconds=10)
     with silence() as port, pytest.raises(SourceUnreachable, match="does not answer"):
         probe(bastion.config(port=port), seconds=0.3)
     with pytest.raises(SourceUnreachable, match="the SSH host nowhere"):
