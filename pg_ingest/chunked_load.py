@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pg_ingest.batch import Batch
 from pg_ingest.config.selection import Replication
@@ -81,7 +81,6 @@ class Chunks:
     plan: Plan
     table: Table
     beginning: Beginning
-    notes: list[str] = field(default_factory=list)
     rows: int = 0
     bytes: int = 0
 
@@ -94,13 +93,15 @@ class _Broken(Exception):
     """The table is not what the plan was made for. The message says why."""
 
 
-def read_in_chunks(task: ChunkTask) -> Chunks | None:
+def read_in_chunks(task: ChunkTask, notes: list[str]) -> Chunks | None:
     """Store all chunks that are missing; None when the table is better read in one pass.
+
+    `notes` takes what people should know. An unfinished load that is of no use is left where it is: the next
+    commit of the stream ends it.
 
     Raises what the source and the destination raise; what is stored by then is not read again. SourceBusy when
     the table changes again and again while it is read.
     """
-    notes: list[str] = []
     for _ in range(_ATTEMPTS):
         chunks = _opened(task, notes)
         if chunks is None:
@@ -129,18 +130,17 @@ def _opened(task: ChunkTask, notes: list[str]) -> Chunks | None:
             plan, reason = _continued(task, load, session, table, beginning)
             if plan is not None:
                 notes.append(f"{len(load.done)} of {load.chunks} chunks were stored before")
-                return Chunks(load, plan, table, beginning, notes)
+                return Chunks(load, plan, table, beginning)
             notes.append(f"an unfinished load was thrown away: {reason}")
         plan = None
         if not task.only_resume:
             plan = planned(session, task.replication, table, beginning)
     if plan is None:
-        task.destination.drop_chunks(task.stream)
         return None
     begun = BegunLoad(task.replication.method, plan.dump(), plan.chunks, task.run_id)
     load = task.destination.begin_chunks(task.stream, task.target(table), beginning.schema, begun)
     log.info("load begun: table=%s chunks=%d rows=%d", task.stream, plan.chunks, plan.rows)
-    return Chunks(load, plan, table, beginning, notes)
+    return Chunks(load, plan, table, beginning)
 
 
 def _continued(

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pg_ingest.batch import Everything, LoadReport
-from pg_ingest.bookmark import Bookmark, method_of
+from pg_ingest.bookmark import Bookmark, goes_on
 from pg_ingest.chunked_load import Chunks, ChunkTask, read_in_chunks
 from pg_ingest.config.selection import Replication
 from pg_ingest.destinations.chunks import KeepsChunks
@@ -58,18 +58,15 @@ class TableRequest:
 
 def load_in_chunks(
     server: Server, destination: Destination, asked: TableRequest
-) -> LoadReport | None:
-    """Load all rows, or finish a load that was begun; None where there is nothing to do in chunks.
+) -> LoadReport | Bookmark | None:
+    """Load all rows, or finish a load that was begun; the bookmark where there is nothing to do in chunks.
 
     Raises as `replicate` does; chunks that are stored by then are not read again by the next run.
     """
-    if not isinstance(destination, KeepsChunks):
-        return None
     beginning = beginning_of(asked.replication.method)
-    if beginning is None or asked.window is not None:
-        destination.drop_chunks(asked.stream)
-        return None
-    before = destination.bookmark(asked.stream)
+    if not isinstance(destination, KeepsChunks) or beginning is None or asked.window is not None:
+        return destination.bookmark(asked.stream)
+    before, unfinished = destination.standing(asked.stream)
     task = ChunkTask(
         server=server,
         destination=destination,
@@ -85,14 +82,17 @@ def load_in_chunks(
         only_resume=not (asked.reset or _is_first(asked.replication, before)),
         progress=asked.progress,
     )
-    if task.only_resume and destination.chunked_load(asked.stream) is None:
-        return None
-    chunks = read_in_chunks(task)
-    return None if chunks is None else _finished(server, destination, asked, chunks, before)
+    if task.only_resume and unfinished is None:
+        return before
+    notes: list[str] = []
+    chunks = read_in_chunks(task, notes)
+    if chunks is None:
+        return before
+    return _finished(server, destination, asked, chunks, before, notes) or before
 
 
 def _is_first(replication: Replication, bookmark: Bookmark | None) -> bool:
-    return bookmark is None or method_of(bookmark) != replication.method
+    return bookmark is None or not goes_on(bookmark, replication.method)
 
 
 def _finished(
@@ -101,6 +101,7 @@ def _finished(
     asked: TableRequest,
     chunks: Chunks,
     before: Bookmark | None,
+    notes: list[str],
 ) -> LoadReport | None:
     """Bring the chunks up to date and make them visible; None where only one pass can go on."""
     since = chunks.load.caught_up or chunks.plan.start
@@ -131,7 +132,7 @@ def _finished(
         position_to=reading.position_to,
         rows_read=chunks.load.rows + chunks.rows,
         bytes_read=chunks.load.bytes + chunks.bytes,
-        notes=tuple(dict.fromkeys((*chunks.notes, *chunks.beginning.notes, *reading.notes))),
+        notes=tuple(dict.fromkeys((*notes, *chunks.beginning.notes, *reading.notes))),
         run_id=asked.run_id,
         method=asked.replication.method,
     )

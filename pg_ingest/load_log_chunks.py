@@ -61,8 +61,9 @@ class LogChunks:
         if replication.where is not None or self.capture.inserts_only:
             destination.drop_chunks(self.load.stream)
             return None
-        chunks = read_in_chunks(self._task(destination, only_resume))
+        chunks = read_in_chunks(self._task(destination, only_resume), self.load.notes)
         if chunks is None:
+            destination.drop_chunks(self.load.stream)
             return None
         upto = self._captured()
         try:
@@ -154,7 +155,7 @@ def _draft(load: TableLoad, chunks: Chunks, bookmark: LogBasedBookmark) -> LoadR
         position_to=bookmark.lsn,
         rows_read=chunks.load.rows + chunks.rows,
         bytes_read=chunks.load.bytes + chunks.bytes,
-        notes=tuple(dict.fromkeys((*load.notes, *chunks.notes, *chunks.beginning.notes))),
+        notes=tuple(dict.fromkeys((*load.notes, *chunks.beginning.notes))),
         run_id=load.settings.run_id,
         method=load.replication.method,
     )

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 
-from pg_ingest.batch import Batch, LoadReport, Reading
+from pg_ingest.batch import Batch, Everything, LoadReport, Reading
+from pg_ingest.bookmark import Bookmark
 from pg_ingest.config.selection import Replication
 from pg_ingest.destinations.destination import (
     Destination,
@@ -62,13 +63,13 @@ def replicate(
     )
     log.info("reading table=%s method=%s", load.stream, replication.method)
     chunked = load_in_chunks(server, destination, load)
-    if chunked is not None:
+    if isinstance(chunked, LoadReport):
         return chunked
     with ExitStack() as staging:
         with server.session(database) as session:
             begun_at = _wal_position(session)
             table = describe(session, load.replication.table)
-            stage, reading, draft = _staged(load, table, session, destination, staging)
+            stage, reading, draft = _staged(load, table, session, destination, staging, chunked)
             lag = _wal_position(session) - begun_at
         report = stage.commit(reading.scope, reading.bookmark, draft)
     log.info(
@@ -80,10 +81,14 @@ def replicate(
 
 
 def _staged(
-    load: TableRequest, table: Table, session: Session, destination: Destination, staging: ExitStack
+    load: TableRequest,
+    table: Table,
+    session: Session,
+    destination: Destination,
+    staging: ExitStack,
+    bookmark: Bookmark | None,
 ) -> tuple[Stage, Reading, LoadReportDraft]:
     """All rows in a stage that `staging` holds open; the source's snapshot is over when this returns."""
-    bookmark = destination.bookmark(load.stream)
     read = reader_for(load.replication.method)
     with read(
         *(session, load.replication, table, bookmark), reset=load.reset, window=load.window
@@ -100,7 +105,7 @@ def _staged(
             load.stream,
             load.target(table),
             reading.schema,
-            _counted(reading.batches, draft, load),
+            _counted(reading, draft, load, table),
             max_rejected=load.max_rejected,
         )
         stage = staging.enter_context(staged)
@@ -109,18 +114,20 @@ def _staged(
 
 
 def _counted(
-    batches: Iterator[Batch], draft: LoadReportDraft, load: TableRequest
+    reading: Reading, draft: LoadReportDraft, load: TableRequest, table: Table
 ) -> Iterator[Batch]:
     """The same batches, counted in `draft` and shown to `progress`."""
     due = 0.0
-    for batch in batches:
+    all_of_it = isinstance(reading.scope, Everything) and load.replication.where is None
+    expected = max(0, table.estimated_rows) if all_of_it else 0
+    for batch in reading.batches:
         rejected = 0 if batch.rejected is None else batch.rejected.num_rows
         draft.rows_read += batch.rows.num_rows + rejected
         draft.bytes_read += batch.size
         seconds = time.time() - load.started_at
         if load.progress is not None and seconds >= due:
             due = seconds + PROGRESS_SECONDS
-            load.progress(Progress(draft.rows_read, draft.bytes_read, seconds))
+            load.progress(Progress(draft.rows_read, draft.bytes_read, seconds, expected))
         yield batch
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,13 +46,11 @@ def told(caplog: pytest.LogCaptureFixture) -> None:
 
 def chunks_stored(caplog: pytest.LogCaptureFixture) -> list[int]:
     """The numbers of the chunks that were stored since the last call, in order."""
-    stored = [
-        record.args[2]  # type: ignore[index, misc]
-        for record in caplog.records
-        if record.msg.startswith("chunk ") and record.args[0] == "stored"  # type: ignore[index]
-    ]
+    told = [record.getMessage() for record in caplog.records]
     caplog.clear()
-    return stored
+    return [
+        int(number) for each in told for number in re.findall(r"chunk stored:.* chunk=(\d+)", each)
+    ]
 
 
 def made(shop: Following, rows: int = ROWS, more: str = "") -> None:

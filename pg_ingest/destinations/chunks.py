@@ -71,7 +71,11 @@ class KeepsChunks(Destination, Protocol):
         ...
 
     def chunked_load(self, stream: StreamId) -> ChunkedLoad | None:
-        """The stream's unfinished load."""
+        """The stream's unfinished load. Any other commit of the stream ends it."""
+        ...
+
+    def standing(self, stream: StreamId) -> tuple[Bookmark | None, ChunkedLoad | None]:
+        """The stream's bookmark and its unfinished load, in one look."""
         ...
 
     def begin_chunks(

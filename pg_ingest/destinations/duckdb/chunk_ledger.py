@@ -13,7 +13,10 @@ from pg_ingest.bookmark import Bookmark
 from pg_ingest.destinations.chunks import BegunLoad, ChunkedLoad
 from pg_ingest.destinations.destination import StreamId, Target
 from pg_ingest.destinations.duckdb import ledger
+from pg_ingest.destinations.duckdb.statement import Sql, identifier, sql
 from pg_ingest.errors import DestinationBusy, TooManyRejected
+
+PREFIX = "_pgi_load_"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS _pgi.chunked_loads (
@@ -36,13 +39,18 @@ GROUP BY ALL ORDER BY l.source, l."database", l."schema", l."table"
 """
 
 
-def loads(connection: duckdb.DuckDBPyConnection) -> list[ChunkedLoad]:
-    """All unfinished loads."""
+def exists(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether this file has ever had a load in chunks."""
     found = connection.execute(
         "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database()"
-        " AND schema_name = '_pgi' AND table_name IN ('chunked_loads', 'chunks')"
+        " AND schema_name = '_pgi' AND table_name IN ('chunked_loads', 'chunks', 'chunk_rejected')"
     ).fetchone()
-    if found is None or found[0] != 2:
+    return found is not None and found[0] == 3
+
+
+def loads(connection: duckdb.DuckDBPyConnection) -> list[ChunkedLoad]:
+    """All unfinished loads."""
+    if not exists(connection):
         return []
     return [_load(*row) for row in connection.execute(_LOADS).fetchall()]
 
@@ -74,16 +82,25 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(_SCHEMA)
 
 
-def present(connection: duckdb.DuckDBPyConnection, stream: StreamId, load_id: str) -> ChunkedLoad:
-    """The load as it is now; raise DestinationBusy when it is over."""
-    for load in loads(connection):
-        if load.id == load_id:
-            return load
-    raise DestinationBusy(
-        f"the load of {stream} was ended by another process",
-        detail="it has been finished, or begun anew",
-        hint="it is tried again from what is stored now",
-    )
+def check(connection: duckdb.DuckDBPyConnection, load: ChunkedLoad) -> None:
+    """Raise DestinationBusy when the load is over."""
+    here = exists(connection) and connection.execute(
+        "SELECT id FROM _pgi.chunked_loads WHERE id = ?", [load.id]
+    ).fetchall()
+    if not here:
+        raise DestinationBusy(
+            f"the load of {load.stream} was ended by another process",
+            detail="it has been finished, or begun anew",
+            hint="it is tried again from what is stored now",
+        )
+
+
+def is_stored(connection: duckdb.DuckDBPyConnection, load: ChunkedLoad, number: int) -> bool:
+    """Whether a chunk is stored."""
+    found = connection.execute(
+        "SELECT chunk FROM _pgi.chunks WHERE load_id = ? AND chunk = ?", [load.id, number]
+    ).fetchall()
+    return bool(found)
 
 
 def write_load(
@@ -167,3 +184,24 @@ def forget(connection: duckdb.DuckDBPyConnection, load_id: str) -> None:
     connection.execute("DELETE FROM _pgi.chunked_loads WHERE id = ?", [load_id])
     connection.execute("DELETE FROM _pgi.chunks WHERE load_id = ?", [load_id])
     connection.execute("DELETE FROM _pgi.chunk_rejected WHERE load_id = ?", [load_id])
+
+
+def table_of(load: ChunkedLoad) -> Sql:
+    """Where its rows are until it is over."""
+    return identifier(load.target.schema, PREFIX + load.id)
+
+
+def drop(connection: duckdb.DuckDBPyConnection, stream: StreamId) -> bool:
+    """Throw the stream's unfinished load away, if there is one; whether there was."""
+    if not exists(connection):
+        return False
+    found = connection.execute(
+        "SELECT id, target_schema FROM _pgi.chunked_loads"
+        ' WHERE source = ? AND "database" = ? AND "schema" = ? AND "table" = ?',
+        [stream.source, stream.database, stream.schema, stream.table],
+    ).fetchall()
+    for load_id, schema in found:
+        name = identifier(schema, PREFIX + load_id)
+        connection.execute(sql("DROP TABLE IF EXISTS {table}", table=name))
+        forget(connection, load_id)
+    return bool(found)

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 import duckdb
 import pyarrow as pa
 
-from pg_ingest.batch import Changes, Everything, Keys, LoadReport, Reading
+from pg_ingest.batch import AllKeys, Changes, Everything, Keys, LoadReport, Reading
 from pg_ingest.bookmark import Bookmark
 from pg_ingest.destinations.chunks import BegunLoad, ChunkedLoad
 from pg_ingest.destinations.destination import LoadReportDraft, StreamId, Target
@@ -35,8 +35,6 @@ from pg_ingest.destinations.duckdb.spool import SpooledChunk
 from pg_ingest.destinations.duckdb.stage import DuckDbStage, roll_back
 from pg_ingest.destinations.duckdb.statement import Sql, identifier, literal, sql
 from pg_ingest.destinations.duckdb.tables import Stored
-
-PREFIX = "_pgi_load_"
 
 _ARRIVALS = "_pgi_arrivals"
 
@@ -60,25 +58,28 @@ class DuckDbChunks:
         columns.check_names(str(target), schema)
         load_id = uuid.uuid4().hex
         with self._transaction(f"begin to load {target}") as connection:
+            chunk_ledger.prepare(connection)
             ownership.claim(connection, stream, target)
-            _drop(connection, stream)
-            _make(connection, target, PREFIX + load_id, schema)
+            chunk_ledger.drop(connection, stream)
+            _make(connection, target, chunk_ledger.PREFIX + load_id, schema)
             chunk_ledger.write_load(connection, load_id, stream, target, begun)
-            return chunk_ledger.present(connection, stream, load_id)
+            (load,) = [one for one in chunk_ledger.loads(connection) if one.id == load_id]
+            return load
 
     def keep(
         self, load: ChunkedLoad, number: int, received: SpooledChunk, max_rejected: int
     ) -> bool:
         """One chunk, one transaction; False when it was stored before."""
         with self._transaction(f"store a chunk of {load.target}") as connection:
-            if number in chunk_ledger.present(connection, load.stream, load.id).done:
+            chunk_ledger.check(connection, load)
+            if chunk_ledger.is_stored(connection, load, number):
                 return False
             intake = Intake(str(load.target), received.schema, received.batches(), 0)
             connection.register(_ARRIVALS, intake.reader())
             connection.execute(
                 sql(
                     "INSERT INTO {table} BY NAME SELECT {columns} FROM {arrivals}",
-                    table=_table(load),
+                    table=chunk_ledger.table_of(load),
                     columns=columns.projection(received.schema),
                     arrivals=identifier(_ARRIVALS),
                 )
@@ -90,13 +91,13 @@ class DuckDbChunks:
 
     def catch_up(self, load: ChunkedLoad, reading: Reading, max_rejected: int) -> None:
         """Apply later changes to the rows kept; one transaction with the reading's bookmark."""
-        assert isinstance(reading.scope, Keys | Changes)
+        assert isinstance(reading.scope, Keys | AllKeys | Changes)
         name = f"_pgi_stage_{uuid.uuid4().hex}"
         with self._transaction(f"bring {load.target} up to date") as connection:
-            chunk_ledger.present(connection, load.stream, load.id)
+            chunk_ledger.check(connection, load)
             intake = Intake(str(load.target), reading.schema, reading.batches, max_rejected)
             _take(connection, load.target, name, reading.schema, intake)
-            table = tables.find(connection, load.target.schema, PREFIX + load.id)
+            table = tables.find(connection, load.target.schema, chunk_ledger.PREFIX + load.id)
             stage = tables.find(connection, load.target.schema, name)
             assert table is not None and stage is not None and reading.bookmark is not None
             now = columns.timestamp(datetime.now(UTC).isoformat())
@@ -120,10 +121,9 @@ class DuckDbChunks:
             try:
                 with faults.translated(self.file.path, f"store {load.target}"):
                     connection.execute("BEGIN TRANSACTION")
-                    chunk_ledger.prepare(connection)
-                    now = chunk_ledger.present(connection, load.stream, load.id)
-                    rejected = chunk_ledger.rejected(connection, now)
-                    stage.adopt(_ready(connection, now), rejected)
+                    chunk_ledger.check(connection, load)
+                    rejected = chunk_ledger.rejected(connection, load)
+                    stage.adopt(_ready(connection, load), rejected)
                     chunk_ledger.forget(connection, load.id)
                 return stage.commit(scope, bookmark, report)
             finally:
@@ -134,7 +134,7 @@ class DuckDbChunks:
         """Throw an unfinished load away."""
         if any(load.stream == stream for load in self.all()):
             with self._transaction(f"give up a load of {stream}") as connection:
-                _drop(connection, stream)
+                chunk_ledger.drop(connection, stream)
 
     @contextmanager
     def _transaction(self, doing: str) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -142,16 +142,11 @@ class DuckDbChunks:
             try:
                 with faults.translated(self.file.path, doing):
                     connection.execute("BEGIN TRANSACTION")
-                    chunk_ledger.prepare(connection)
                     yield connection
                     connection.execute("COMMIT")
             except BaseException:
                 roll_back(connection)
                 raise
-
-
-def _table(load: ChunkedLoad) -> Sql:
-    return identifier(load.target.schema, PREFIX + load.id)
 
 
 def _make(
@@ -200,7 +195,7 @@ def _take(
 def _ready(connection: duckdb.DuckDBPyConnection, load: ChunkedLoad) -> Stored:
     """The table with the columns that a stage has, no more and no less."""
     parts = {
-        "table": _table(load),
+        "table": chunk_ledger.table_of(load),
         "synced": identifier(columns.SYNCED_AT),
         "name": identifier(columns.DATABASE),
         "database": literal(load.stream.database),
@@ -210,13 +205,6 @@ def _ready(connection: duckdb.DuckDBPyConnection, load: ChunkedLoad) -> Stored:
         add: Sql = sql("ALTER TABLE {table} ADD COLUMN {name} VARCHAR DEFAULT {database}", **parts)
         connection.execute(add)
         connection.execute(sql("ALTER TABLE {table} ALTER COLUMN {name} DROP DEFAULT", **parts))
-    found = tables.find(connection, load.target.schema, PREFIX + load.id)
+    found = tables.find(connection, load.target.schema, chunk_ledger.PREFIX + load.id)
     assert found is not None
     return found
-
-
-def _drop(connection: duckdb.DuckDBPyConnection, stream: StreamId) -> None:
-    for load in chunk_ledger.loads(connection):
-        if load.stream == stream:
-            connection.execute(sql("DROP TABLE IF EXISTS {table}", table=_table(load)))
-            chunk_ledger.forget(connection, load.id)

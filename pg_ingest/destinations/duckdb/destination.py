@@ -78,6 +78,11 @@ class DuckDbDestination:
         """The stream's unfinished load. Makes no file."""
         return next((load for load in self._chunks.all() if load.stream == stream), None)
 
+    def standing(self, stream: StreamId) -> tuple[Bookmark | None, ChunkedLoad | None]:
+        """The stream's bookmark and its unfinished load. Makes no file."""
+        with self.file.reading():  # both below share what this one has opened
+            return self.bookmark(stream), self.chunked_load(stream)
+
     def begin_chunks(
         self, stream: StreamId, target: Target, schema: pa.Schema, begun: BegunLoad
     ) -> ChunkedLoad:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from pg_ingest.batch import Batch, Everything, LoadCounts, LoadReport, Scope
 from pg_ingest.bookmark import Bookmark
 from pg_ingest.destinations.destination import LoadReportDraft, StreamId, Target
-from pg_ingest.destinations.duckdb import columns, faults, ledger, ownership, tables
+from pg_ingest.destinations.duckdb import chunk_ledger, columns, faults, ledger, ownership, tables
 from pg_ingest.destinations.duckdb.arrival import Arrival, Change
 from pg_ingest.destinations.duckdb.commit import apply
 from pg_ingest.destinations.duckdb.intake import Intake
@@ -128,6 +128,8 @@ class DuckDbStage:
     ) -> LoadReport:
         at = datetime.now(UTC)
         notes = ownership.settle(self._connection, self._owned, scope)
+        if chunk_ledger.drop(self._connection, self._stream):
+            notes += ("an unfinished load in chunks was thrown away",)
         table = tables.find(self._connection, self._target.schema, self._target.table)
         change = apply(self._arrival(table, at), scope)
         tables.describe(self._connection, self._target, self._schema)

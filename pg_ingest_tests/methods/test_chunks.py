@@ -1,0 +1,261 @@
+"""First loads in chunks by the methods that find changes without a log."""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pg_ingest import chunked_load
+from pg_ingest.batch import LoadReport
+from pg_ingest.config.large_tables import SplitHints
+from pg_ingest.config.selection import Replication
+from pg_ingest.errors import MethodUnavailable, SourceUnreachable, TooManyRejected
+from pg_ingest.replicate import replicate
+from pg_ingest_tests.methods.conftest import Pair, full, keyed
+
+KEYED = keyed("t", "k")
+SMALL = {"chunk_rows": 100, "load_threads": 1, "lock_timeout": 1}
+
+
+@pytest.fixture(autouse=True)
+def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    caplog.set_level(logging.INFO, "pg_ingest.chunked_load")
+    monkeypatch.setattr(chunked_load, "PROGRESS_SECONDS", 0.0)
+
+
+def chunks_stored(caplog: pytest.LogCaptureFixture) -> list[int]:
+    """The numbers of the chunks that were stored since the last call, in order."""
+    told = [record.getMessage() for record in caplog.records]
+    caplog.clear()
+    return [
+        int(number) for each in told for number in re.findall(r"chunk stored:.* chunk=(\d+)", each)
+    ]
+
+
+def made(pair: Pair, rows: int = 500) -> None:
+    """`k` is given by a sequence with each insert and update."""
+    pair.database.execute(
+        "create sequence s; create table t (id int primary key, v text, k bigint default nextval('s'));"
+        f" insert into t select g, 'x' from generate_series(1, {rows}) g; analyze t"
+    )
+
+
+def load(pair: Pair, replication: Replication = KEYED, **options: Any) -> LoadReport:
+    options = {"max_rejected": 0, **options}
+    server = pair.server(**{**SMALL, **options.pop("limits", {})})
+    return replicate(server, pair.destination, replication, pair.database.name, **options)
+
+
+def during(pair: Pair, *statements: str) -> Callable[..., None]:
+    """One statement in each chunk, after its snapshot."""
+    left = list(statements)
+
+    def progress(*_: Any) -> None:
+        if left:
+            pair.database.execute(left.pop(0))
+
+    return progress
+
+
+def interrupted(pair: Pair, after: int, **options: Any) -> None:
+    """A load that breaks off when that many chunks are stored."""
+    left = [None] * after
+
+    def progress(*_: Any) -> None:
+        if not left:
+            raise SourceUnreachable("broken by a test")
+        left.pop()
+
+    with pytest.raises(SourceUnreachable):
+        load(pair, progress=progress, **options)
+
+
+def equal(pair: Pair, replication: Replication = KEYED) -> None:
+    assert pair.stored(replication) == pair.source("select * from t")
+
+
+def test_rows_that_are_written_meanwhile(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    made(pair)
+    changed = "k = nextval('s')"
+    progress = during(
+        pair,
+        f"update t set v = 'u', {changed} where id in (1, 250, 499)",
+        "insert into t values (-1, 'low'), (1000, 'high')",
+        f"update t set v = 'again', {changed} where id % 50 = 0",
+    )
+    report = load(pair, progress=progress)
+    assert chunks_stored(caplog) == [1, 2, 3, 4, 5]
+    assert (report.phase, report.counts.inserted) == ("historical", 502)
+    equal(pair)
+    pair.database.execute(f"update t set v = 'later', {changed} where id = 7")
+    assert load(pair).counts.updated == 1
+    equal(pair)
+
+
+def test_finished_chunks_are_not_read_again(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    made(pair)
+    interrupted(pair, 3)
+    first = chunks_stored(caplog)
+    assert first == [1, 2, 3]
+    assert pair.bookmark(KEYED) is None
+    pair.database.execute("update t set v = 'between', k = nextval('s') where id in (5, 450)")
+    report = load(pair)
+    assert chunks_stored(caplog) == [4, 5]
+    assert "3 of 5 chunks were stored before" in report.notes
+    assert report.counts.total == 500
+    equal(pair)
+
+
+def test_a_writer_that_never_rests(pair: Pair) -> None:
+    made(pair, 1000)
+    stop = threading.Event()
+    chance = random.Random(7)
+
+    def write() -> None:
+        with pair.database.connect() as connection:
+            while not stop.is_set():
+                low = chance.randint(-50, 1050)
+                connection.execute(
+                    f"update t set v = v || '.', k = nextval('s') where id between {low} and {low + 5}"
+                )
+                connection.execute(f"insert into t values ({low}) on conflict do nothing")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for after in (1, 1):
+            interrupted(pair, after, limits={"load_threads": 2})
+        load(pair, limits={"load_threads": 3})
+    finally:
+        stop.set()
+        writer.join()
+    load(pair)
+    equal(pair)
+
+
+def test_who_holds_the_position_makes_it_one_pass(pair: Pair) -> None:
+    """A transaction that took a key and has not ended: no position holds for all chunks."""
+    made(pair)
+    with pair.database.connect(autocommit=False) as late:
+        late.execute("insert into t values (501, 'late')")
+        pair.database.execute("insert into t values (502, 'early')")
+        report = load(pair)
+        assert report.phase == "snapshot"
+        late.commit()
+    load(pair)
+    equal(pair)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("alter table t add column n int", "columns"),
+        ("alter table t alter column v type varchar", "columns"),
+        (
+            "truncate t; insert into t select g from generate_series(7, 400) g; analyze t",
+            "truncated",
+        ),
+        ("vacuum full t", "truncated, rewritten"),
+        (
+            "alter table t rename to old; create table t (like old including all);"
+            " insert into t select * from old where id < 300; drop table old cascade; analyze t",
+            "dropped",
+        ),
+    ],
+)
+def test_what_makes_it_begin_anew(
+    pair: Pair, caplog: pytest.LogCaptureFixture, change: str, reason: str
+) -> None:
+    made(pair)
+    interrupted(pair, 3)
+    pair.database.execute(change)
+    chunks_stored(caplog)
+    report = load(pair)
+    assert any("thrown away" in note and reason in note for note in report.notes)
+    equal(pair)
+    assert pair.destination.chunked_loads() == []
+
+
+def test_a_table_that_changes_while_it_is_read(pair: Pair) -> None:
+    made(pair)
+    alter = threading.Thread(target=pair.database.execute, args=["alter table t add column n int"])
+
+    def progress(*_: Any) -> None:
+        """It waits for the lock of the chunk that is just being read."""
+        if alter.ident is None:
+            alter.start()
+
+    report = load(pair, progress=progress)
+    alter.join()
+    assert any(note.startswith("begun anew") and "columns" in note for note in report.notes)
+    equal(pair)
+
+
+def test_reset_begins_anew_but_not_for_its_own_run(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    made(pair)
+    interrupted(pair, 2, reset=True, run_id="one")
+    chunks_stored(caplog)
+    interrupted(pair, 1, reset=True, run_id="one")
+    assert chunks_stored(caplog) == [3]
+    interrupted(pair, 1, reset=True, run_id="two")
+    assert chunks_stored(caplog) == [1]
+    load(pair, reset=True, run_id="three")
+    assert chunks_stored(caplog) == [1, 2, 3, 4, 5]
+    equal(pair)
+
+
+def test_an_interrupted_reset_goes_on_with_the_next_sync(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until then the old rows stay, deleted ones among them."""
+    made(pair)
+    load(pair)
+    pair.database.execute("delete from t where id = 3")
+    interrupted(pair, 2, reset=True)
+    assert pair.stored(KEYED, "count(*)") == [(500,)]
+    chunks_stored(caplog)
+    load(pair)
+    assert chunks_stored(caplog) == [3, 4, 5]
+    equal(pair)
+
+
+def test_another_method_ends_it(pair: Pair) -> None:
+    made(pair)
+    interrupted(pair, 2)
+    report = load(pair, full("t"))
+    assert "an unfinished load in chunks was thrown away" in report.notes
+    assert pair.destination.chunked_loads() == []
+    equal(pair)
+
+
+def test_cut_by_hints(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    made(pair)
+    hints = {"split_key": ("id",), "split_hints": SplitHints(bounds=("10", "200"))}
+    load(pair, keyed("t", "k", **hints))
+    assert chunks_stored(caplog) == [1, 2, 3]
+    equal(pair)
+    wrong = {"split_key": ("id",), "split_hints": SplitHints(bounds=("200", "10"))}
+    with pytest.raises(MethodUnavailable, match="ascend"):
+        load(pair, keyed("t", "k", **wrong), reset=True)
+    with pytest.raises(MethodUnavailable, match="cut into chunks by v"):
+        load(pair, keyed("t", "k", split_key=("v",)), reset=True)
+
+
+def test_rejected_rows_of_all_chunks_count_together(pair: Pair) -> None:
+    made(pair)
+    pair.database.execute(
+        "alter table t add n numeric(9, 2); update t set k = nextval('s'),"
+        " n = case when id % 100 = 7 then 'NaN' else 1.5 end"
+    )
+    with pytest.raises(TooManyRejected):
+        load(pair, max_rejected=3)
+    report = load(pair, max_rejected=5)
+    assert (report.counts.rejected, report.counts.total) == (5, 495)
