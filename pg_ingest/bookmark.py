@@ -197,6 +197,13 @@ def method_of(bookmark: Bookmark) -> str:
     return next(name for name, shape in _METHODS.items() if type(bookmark) is shape)
 
 
+def goes_on(bookmark: Bookmark, method: str) -> bool:
+    """Whether the method can go on from it: from its own; xmin and delta_snapshot from each other's."""
+    if isinstance(bookmark, XminBookmark):
+        return method in ("xmin", "delta_snapshot")
+    return method_of(bookmark) == method
+
+
 def dump(bookmark: Bookmark) -> str:
     """JSON text, stable key order, with the method's name inside."""
     return json.dumps({"method": method_of(bookmark), **asdict(bookmark)}, sort_keys=True)

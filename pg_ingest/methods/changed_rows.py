@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from pg_ingest.batch import Batch, Everything, Keys, Reading
 from pg_ingest.bookmark import (
     Bookmark,
     DeltaSnapshotBookmark,
-    LoggedColumn,
     Partition,
     XminBookmark,
     method_of,
 )
 from pg_ingest.config.selection import Replication
+from pg_ingest.decode.types import arrow_schema
 from pg_ingest.errors import ConfigError, MethodUnavailable, PermissionMissing, SourceBusy
+from pg_ingest.methods.chunks import Beginning
 from pg_ingest.methods.columns import chosen_columns, key_columns
-from pg_ingest.methods.moment import Moment
+from pg_ingest.methods.moment import Moment, at_one_moment
+from pg_ingest.methods.outdated import same_history, why_everything
 from pg_ingest.methods.partitions import went_or_emptied
 from pg_ingest.methods.shape import logged
 from pg_ingest.postgres import row_versions
@@ -29,10 +31,6 @@ from pg_ingest.postgres.select import Condition, SelectQuery, select_rows
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.storage import digest
 from pg_ingest.table import Column, RelationKind, Table
-
-FURTHEST = 1 << 31
-"""Ids that may be given out between two syncs. Up to 2^32 nothing could be missed; but a server that gave out
-this many without us has frozen everything we know, and rows of 2^32 ids ago would be taken for new ones."""
 
 PATIENCE = 0.5
 """Seconds to wait until the server has flushed what the snapshot sees (`wal_writer_delay` is 0.2 s)."""
@@ -70,7 +68,10 @@ class Plan:
 
 
 def planned(
-    session: Session, replication: Replication, table: Table, window: tuple[str, str] | None
+    session: Session,
+    replication: Replication,
+    table: Table,
+    window: tuple[str, str] | None = None,
 ) -> Plan:
     """What to read.
 
@@ -109,6 +110,27 @@ def refuse_without_xmin(session: Session, replication: Replication, table: Table
         )
 
 
+def first_position(session: Session, plan: Plan) -> XminBookmark:
+    """A position taken now, before anything is read: from there on later changes are found."""
+    server = row_versions.server_of(session)
+    with at_one_moment(session, plan.table) as moment:
+        mark = _bookmark(moment, plan, server)
+        return replace(mark, xmin=_durable(moment, mark.xmin))
+
+
+def beginning(plan: Plan, position: Callable[[], XminBookmark]) -> Beginning:
+    """What a first load in chunks reads; a row deleted meanwhile is a missed delete like any other."""
+    return Beginning(
+        columns=plan.columns,
+        schema=arrow_schema(plan.columns),
+        key=plan.key,
+        unproven_key=plan.unproven_key,
+        dress=lambda batches, _lsn: batches,
+        position=position,
+        settings=repr(plan.where),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Start:
     """Where a reading begins.
@@ -144,7 +166,7 @@ def started(
     if not isinstance(bookmark, XminBookmark):
         reason = f"it was loaded by {method_of(bookmark)} before"
         return Start(None, now, (), (f"all rows are read once: {reason}",))
-    if moment.session.is_standby and _same_history(bookmark, now) and now.xmax < bookmark.xmax:
+    if moment.session.is_standby and same_history(bookmark, now) and now.xmax < bookmark.xmax:
         raise _behind(moment, bookmark, now)
     reason = why_everything(bookmark, now)
     if reason:
@@ -172,42 +194,6 @@ def _bookmark(moment: Moment, plan: Plan, server: str) -> XminBookmark:
         key=plan.key,
         where=plan.where,
     )
-
-
-def _same_history(old: XminBookmark, now: XminBookmark) -> bool:
-    return not old.server or not now.server or old.server == now.server
-
-
-def why_everything(old: XminBookmark, now: XminBookmark) -> str:
-    """Why the rows changed since `old` are not all that must be read; empty where they are."""
-    if not _same_history(old, now):
-        return _other_history(old.server, now.server)
-    if now.xmax < old.xmax:
-        return f"the transaction counter went back from {old.xmax} to {now.xmax}"
-    if now.xmax - old.xmin >= FURTHEST:
-        return f"{now.xmax - old.xmin:,} transaction ids were given out since"
-    if old.file != now.file:
-        return "the table was truncated, rewritten or made anew (it has another file)"
-    if old.key != now.key:
-        return f"rows are recognised by ({', '.join(now.key)}), before by ({', '.join(old.key)})"
-    if old.where != now.where:
-        return "the row filter is another one"
-    other = _other_columns(old.columns, now.columns)
-    return f"columns are new or of another kind: {', '.join(other)}" if other else ""
-
-
-def _other_history(old: str, now: str) -> str:
-    system, timeline, _ = now.split("/")
-    if old.split("/")[0] != system:
-        return "this is another server (system identifier) than the one that was read before"
-    if old.split("/")[1] != timeline:
-        return "the server was promoted or restored (another timeline), and may have lost what was read"
-    return "the database was dropped and made anew"
-
-
-def _other_columns(old: tuple[LoggedColumn, ...], now: tuple[LoggedColumn, ...]) -> list[str]:
-    known = set(old)
-    return [column.name for column in now if column not in known]
 
 
 def _came(old: tuple[Partition, ...], now: tuple[Partition, ...]) -> tuple[int, ...]:

@@ -26,8 +26,17 @@ from pg_ingest.batch import SYSTEM, AllKeys, Batch, Reading
 from pg_ingest.bookmark import Bookmark, DeltaSnapshotBookmark, XminBookmark
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.types import arrow_schema
-from pg_ingest.methods import xmin
-from pg_ingest.methods.changed_rows import Plan, Start, durably, planned, scope_of, started
+from pg_ingest.methods import changed_rows
+from pg_ingest.methods.changed_rows import (
+    Plan,
+    Start,
+    durably,
+    first_position,
+    planned,
+    scope_of,
+    started,
+)
+from pg_ingest.methods.chunks import Beginning
 from pg_ingest.methods.moment import Moment, at_one_moment
 from pg_ingest.postgres.row_versions import (
     Either,
@@ -36,6 +45,7 @@ from pg_ingest.postgres.row_versions import (
     count_rows,
     server_of,
 )
+from pg_ingest.postgres.select import Condition
 from pg_ingest.postgres.session import Session
 from pg_ingest.table import Table
 
@@ -54,19 +64,13 @@ def read(
 ) -> Iterator[Reading]:
     """The rows written since the bookmark, and what says which others are gone; else as `xmin.read`.
 
-    With `replicate_deletes: false` just what `xmin.read` gives.
+    With `replicate_deletes: false` only the former.
     """
-    if not replication.replicate_deletes:
-        with xmin.read(
-            session, replication, table, bookmark, reset=reset, window=window
-        ) as reading:
-            yield reading
-        return
     plan = planned(session, replication, table, window)
     server = server_of(session)
     with at_one_moment(session, table) as moment:
         start = started(moment, plan, server, bookmark, reset=reset)
-        news = _looked(moment, plan, start)
+        news = _looked(moment, plan, start, deletes=replication.replicate_deletes)
         schema = arrow_schema(plan.columns)
         reading = Reading(
             schema=schema.append(LISTED) if news.may_lack else schema,
@@ -97,23 +101,23 @@ class _News:
     bookmark: DeltaSnapshotBookmark
 
 
-def _looked(moment: Moment, plan: Plan, start: Start) -> _News:
+def _looked(moment: Moment, plan: Plan, start: Start, *, deletes: bool) -> _News:
     now, old = start.now, start.old
-    total, changed, open_ended = count_rows(
-        moment.session,
-        moment.table,
-        plan.where,
-        [Either(start.changed), WrittenBetween(now.xmin, now.xmax)],
-    )
+    if not deletes:
+        return _News(changed=True, may_lack=False, bookmark=_bookmark(now, None))
+    conditions: list[Condition] = [Either(start.changed), WrittenBetween(now.xmin, now.xmax)]
+    total, changed, open_ended = count_rows(moment.session, plan.table, plan.where, conditions)
     before = old.rows if isinstance(old, DeltaSnapshotBookmark) else None
     return _News(
         changed=old is None or changed > 0,
         may_lack=old is not None and total - changed != before,
-        bookmark=DeltaSnapshotBookmark(
-            **{each.name: getattr(now, each.name) for each in fields(XminBookmark)},
-            rows=None if open_ended else total,
-        ),
+        bookmark=_bookmark(now, None if open_ended else total),
     )
+
+
+def _bookmark(now: XminBookmark, rows: int | None) -> DeltaSnapshotBookmark:
+    known = {each.name: getattr(now, each.name) for each in fields(XminBookmark)}
+    return DeltaSnapshotBookmark(**known, rows=rows)
 
 
 def _batches(
@@ -147,3 +151,12 @@ def _listed(batch: Batch, schema: pa.Schema) -> Batch:
         for field in schema
     ]
     return Batch(pa.RecordBatch.from_arrays(arrays, schema=schema), size=batch.size)
+
+
+def beginning(session: Session, replication: Replication, table: Table) -> Beginning:
+    """What the first load of the table reads in chunks; raises as `read` does.
+
+    How many rows there were is not known then, so all keys travel when the chunks are caught up.
+    """
+    plan = planned(session, replication, table)
+    return changed_rows.beginning(plan, lambda: _bookmark(first_position(session, plan), None))

@@ -21,7 +21,7 @@ are committed. A late commit::
 B's rows are read twice and found equal: not counted, not written. A row version that both see is the same in
 both: it never changes, an UPDATE writes a new one. Locks (`FOR UPDATE`, multixacts) touch only `xmax`. What
 changes what a row *shows* without a new version is looked for and makes all rows be read again: see
-`changed_rows.why_everything`.
+`outdated.why_everything`.
 
 **On a standby** the snapshot does not list the primary's running transactions, but its xmin is the least of
 those the standby knows of, and it knows all that have an id below any it has seen
@@ -64,7 +64,9 @@ from pg_ingest.batch import Reading
 from pg_ingest.bookmark import Bookmark
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.types import arrow_schema
-from pg_ingest.methods.changed_rows import durably, planned, scope_of, started
+from pg_ingest.methods import changed_rows
+from pg_ingest.methods.changed_rows import durably, first_position, planned, scope_of, started
+from pg_ingest.methods.chunks import Beginning
 from pg_ingest.methods.moment import at_one_moment
 from pg_ingest.postgres.row_versions import Either, server_of
 from pg_ingest.postgres.session import Session
@@ -102,3 +104,9 @@ def read(
         )
         reading.batches = durably(moment, start, reading, reading.batches)
         yield reading
+
+
+def beginning(session: Session, replication: Replication, table: Table) -> Beginning:
+    """What the first load of the table reads in chunks; raises as `read` does."""
+    plan = planned(session, replication, table)
+    return changed_rows.beginning(plan, lambda: first_position(session, plan))

@@ -9,7 +9,7 @@ import pytest
 
 from pg_ingest.bookmark import XminBookmark, dump, load
 from pg_ingest.errors import ConfigError, MethodUnavailable, PermissionMissing
-from pg_ingest.methods.changed_rows import FURTHEST, why_everything
+from pg_ingest.methods.outdated import FURTHEST, why_everything
 from pg_ingest.postgres import row_versions
 from pg_ingest_tests.methods.conftest import Pair, by_xmin, full, keyed
 
