@@ -6,6 +6,7 @@ after the login rather than as the startup packet's `options`, which connection 
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import psycopg
@@ -14,13 +15,15 @@ from psycopg import sql
 from pg_ingest.config.model import SourceConfig
 from pg_ingest.config.password import RdsIam
 from pg_ingest.config.secret import Secret
-from pg_ingest.errors import MethodUnavailable
+from pg_ingest.errors import MethodUnavailable, PgIngestError
 from pg_ingest.postgres.address import address
 from pg_ingest.postgres.certificate_faults import certificate_fault
 from pg_ingest.postgres.connection_faults import connection_fault
 from pg_ingest.postgres.faults import translated
 from pg_ingest.postgres.pinned import connect_pinned
 from pg_ingest.postgres.tls import tls_parameters
+
+log = logging.getLogger(__name__)
 
 OLDEST_VERSION = 90400
 """Replica identity, COPY's settings and WITH ORDINALITY are all there from here on."""
@@ -81,7 +84,13 @@ def renewed(config: SourceConfig, used: str | None) -> bool:
     Rotation has changed it where it comes from, then.
     """
     secret = config.password
-    return used is not None and isinstance(secret, Secret) and secret.reveal(fresh=True) != used
+    if used is None or not isinstance(secret, Secret):
+        return False
+    try:
+        return secret.reveal(fresh=True) != used
+    except PgIngestError as error:  # then it is the refused login that has to be told
+        log.warning("the password cannot be read again: %s", error.message)
+        return False
 
 
 def _connected(config: SourceConfig, chosen: dict[str, Any]) -> psycopg.Connection[Any]:

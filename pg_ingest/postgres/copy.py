@@ -106,7 +106,7 @@ class CopyStream:
         Raises what `faults` makes of a statement that fails midway or a connection that breaks.
         """
         pending = self._pending
-        wanted = size if size >= 0 else 1 << 62
+        wanted = self._throttle.portion(size) if size >= 0 else 1 << 62
         if not self._ended and len(pending) < wanted:
             with self._faults():
                 self._fill(wanted)

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 
 from pg_ingest.config.model import SourceConfig
 
+_SMALLEST = 1 << 16
+"""Bytes; less would be many waits of little."""
+
 
 @dataclass
 class Throttle:
@@ -30,6 +33,11 @@ class Throttle:
     sleep: Callable[[float], None] = time.sleep
     _free_at: float = field(default=0.0, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def portion(self, size: int) -> int:
+        """The most to read in one go of the `size` bytes that are wanted: a quarter of a second's, so that
+        the bytes come evenly."""
+        return size if self.rate is None else min(size, max(self.rate // 4, _SMALLEST))
 
     def spend(self, size: int) -> None:
         """Wait until `size` bytes more are within the rate."""

@@ -47,6 +47,10 @@ def tls_parameters(config: SourceConfig) -> dict[str, Any]:
     mode = tls_mode(config)
     tls = config.tls or TlsConfig(mode=mode)
     chosen = {"sslmode": mode.value, "ssl_min_protocol_version": tls.min_version.value}
+    if (
+        mode.insists
+    ):  # else libpq would take Kerberos' encryption where it can, and TLS would not be asked for
+        chosen["gssencmode"] = "disable"
     if tls.root_cert is not None:
         chosen["sslrootcert"] = str(root_certificates(tls.root_cert))
     if tls.client_cert is not None:

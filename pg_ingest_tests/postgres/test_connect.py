@@ -105,6 +105,7 @@ def test_tls_settings_reach_libpq(tmp_path: Path) -> None:
         "sslpassword": "secret-sesame",
         "ssl_min_protocol_version": "TLSv1.3",
     }
+    assert chosen["gssencmode"] == "disable"
 
 
 def test_a_client_certificate_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -70,6 +70,13 @@ def test_without_a_rate_nobody_waits(clock: Clock) -> None:
     assert clock.slept == []
 
 
+def test_bytes_come_evenly() -> None:
+    assert Throttle(400_000).portion(16 << 20) == 100_000
+    assert Throttle(400_000).portion(1000) == 1000
+    assert Throttle(70_000).portion(16 << 20) == 1 << 16
+    assert Throttle(None).portion(16 << 20) == 16 << 20
+
+
 def test_a_copy_is_counted(
     database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,19 @@ def test_a_rotated_password_is_read_again_when_the_login_fails(
             assert session.rows("SELECT current_user::text") == [("alice",)]
 
 
+def test_a_refused_login_is_told_although_the_secret_cannot_be_read_again(
+    locked: LockedCluster, amazon: str
+) -> None:
+    manager = boto3.client("secretsmanager", region_name=REGION, endpoint_url=amazon)
+    manager.create_secret(Name="gone", SecretString="wrong-sesame")
+    secret = Secret(aws=AwsSecret("gone", "", REGION, amazon))
+    secret.reveal()
+    manager.delete_secret(SecretId="gone", ForceDeleteWithoutRecovery=True)
+    server = locked.server(password=secret)
+    with pytest.raises(LoginFailed, match="login refused for user alice"):
+        server.session("postgres").__enter__()
+
+
 def test_a_password_that_does_not_rotate_is_tried_once(
     locked: LockedCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
