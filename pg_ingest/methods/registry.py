@@ -57,7 +57,11 @@ class Begin(Protocol):
         ...
 
 
-_BEGINNINGS: dict[Method, Begin] = {Method.KEY_BASED: key_based.beginning}
+_BEGINNINGS: dict[Method, Begin] = {
+    Method.KEY_BASED: key_based.beginning,
+    Method.XMIN: xmin.beginning,
+    Method.DELTA_SNAPSHOT: delta_snapshot.beginning,
+}
 
 
 def beginning_of(method: Method) -> Begin | None:
