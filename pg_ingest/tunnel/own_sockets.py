@@ -8,8 +8,10 @@ process has open: its other end is there, or it is a stranger's.
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,14 @@ Address = tuple[Any, ...]
 
 def is_ours(near: Address, far: Address) -> bool:
     """Whether this process holds the TCP socket that is bound to `near` and connected to `far`."""
-    return any(_joins(int(each.name), near, far) for each in _DESCRIPTORS.iterdir())
+    return any(_joins(each, near, far) for each in _open_files())
+
+
+def _open_files() -> Iterable[int]:
+    try:
+        return [int(each.name) for each in _DESCRIPTORS.iterdir()]
+    except OSError:  # no /proc: then every number that may be one
+        return range(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 def _joins(descriptor: int, near: Address, far: Address) -> bool:
