@@ -163,7 +163,10 @@ class _Apply:
             load.notes.append(f"read anew: {reason}")
             bookmark = self._snapshot(load, self.destination.bookmark(load.stream))
             self._capture_meanwhile()
-            self._follow(load, bookmark, bookmark)
+            try:
+                self._follow(load, bookmark, bookmark)
+            except ReadAnew as again:
+                load.notes.append(f"to be read anew by the next sync too: {again}")
         return load.report()
 
     def _with_partitions(

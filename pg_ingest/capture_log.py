@@ -34,6 +34,7 @@ from pg_ingest.changelog.manifest import Manifest
 from pg_ingest.config.log import Plugin
 from pg_ingest.config.selection import Replication
 from pg_ingest.errors import (
+    PersonMustAct,
     PgIngestError,
     SourceTableChanged,
 )
@@ -158,6 +159,7 @@ class _Capture:
     replications: Mapping[TableId, Replication] = field(default_factory=dict)
     terms: Terms = field(default_factory=lambda: Terms({}, {}, {}))
     listing: Listing | None = None
+    notes: list[str] = field(default_factory=list)
 
     def run(self, replications: Mapping[TableId, Replication]) -> LogCapture:
         self.replications = replications
@@ -186,7 +188,7 @@ class _Capture:
             absent=absent,
             slot=slot,
             behind=max(0, flushed_lsn(self.session) - captured.position),
-            notes=members.notes,
+            notes=(*members.notes, *self.notes),
             chosen=self._chosen,
             filtered=frozenset(t for t, entry in followed.items() if entry.filter is not None),
             operations=members.operations,
@@ -275,10 +277,18 @@ class _Capture:
         return Lsn(manifest.position), captured
 
     def _beat(self, last: float) -> None:
-        """Write something where nobody else may have, so that the log of an idle server goes on."""
+        """Write something where nobody else may have, so that the log of an idle server goes on.
+
+        Where that fails for good, the notes say so and the capture goes on: it moves the slot all the same.
+        """
         wanted = self.server.config.log.heartbeat
-        if wanted is not None and time.time() - last >= wanted.seconds:
+        if wanted is None or time.time() - last < wanted.seconds:
+            return
+        try:
             beat(self.session, None if wanted.table is None else TableId.parse(wanted.table))
+        except PersonMustAct as error:
+            self.notes.append(f"no heartbeat: {error.message} ({error.detail}); {error.hint}")
+            log.error("no heartbeat: %s", error)
 
     def _followed(
         self, tables: Sequence[Table]

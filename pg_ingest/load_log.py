@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
-from pg_ingest.batch import Batch, LoadCounts, LoadReport, Reading
+from pg_ingest.batch import Batch, Everything, LoadCounts, LoadReport, Reading
 from pg_ingest.bookmark import Bookmark
 from pg_ingest.capture_log import LogCapture
 from pg_ingest.config.selection import Replication
@@ -89,7 +89,7 @@ class TableLoad:
                 self.stream,
                 self.target,
                 reading.schema,
-                self._counted(reading.batches, draft),
+                self._counted(reading, draft),
                 max_rejected=self.settings.max_rejected,
             )
         )
@@ -114,9 +114,12 @@ class TableLoad:
                 hint="it is tried again from there",
             )
 
-    def _counted(self, batches: Iterator[Batch], draft: LoadReportDraft) -> Iterator[Batch]:
+    def _counted(self, reading: Reading, draft: LoadReportDraft) -> Iterator[Batch]:
         progress = self.settings.progress
-        for batch in batches:
+        all_of_it = isinstance(reading.scope, Everything) and self.replication.where is None
+        table = self.capture.tables[self.replication.table]
+        expected = max(0, table.estimated_rows) if all_of_it else 0
+        for batch in reading.batches:
             rows = batch.rows.num_rows + (batch.rejected.num_rows if batch.rejected else 0)
             draft.rows_read += rows
             draft.bytes_read += batch.size
@@ -125,7 +128,7 @@ class TableLoad:
             seconds = time.time() - self.started_at
             if progress is not None and seconds >= self._due:
                 self._due = seconds + PROGRESS_SECONDS
-                progress(self.replication, Progress(self._rows, self._bytes, seconds))
+                progress(self.replication, Progress(self._rows, self._bytes, seconds, expected))
             yield batch
 
     def report(self) -> LoadReport | None:
@@ -142,7 +145,7 @@ class TableLoad:
             duration_s=time.time() - self.started_at,
             phase=first.phase,
             position_from=first.position_from,
-            notes=tuple(dict.fromkeys((*notes, *self.capture.notes))),
+            notes=tuple(dict.fromkeys((*notes, *self.notes, *self.capture.notes))),
             extra={**last.extra, "table": self.capture.tables[self.replication.table]},
         )
 

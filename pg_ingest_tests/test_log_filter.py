@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import psycopg
 import pytest
 
 from pg_ingest.config.method import Shape
-from pg_ingest.errors import QueryRefused, SlotUnusable
+from pg_ingest.errors import QueryRefused, SlotUnusable, SourceBusy
+from pg_ingest.methods import log_based
 from pg_ingest.table import TableId
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.following import Following, following, logged
@@ -77,6 +79,34 @@ def test_a_row_that_comes_inside_without_all_its_values_is_read(shop: Following)
     assert "REPLICA IDENTITY FULL" in report.notes[0]
     assert shop.stored("o") == shop.source("o", OPEN)
     assert shop.sync(table)["o"].report is None
+
+
+def test_a_second_reason_to_read_it_waits_for_the_next_sync(
+    shop: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = logged("o", where=OPEN)
+    shop.sync(table)
+    snapshot, left = log_based.snapshot, [5]
+
+    @contextmanager
+    def meanwhile(*arguments: Any, **options: Any) -> Iterator[Any]:
+        with snapshot(*arguments, **options) as reading:
+            yield reading
+            if left:
+                shop.database.execute(f"update o set status = 'open' where id = {left.pop()}")
+                shop.flush()
+
+    monkeypatch.setattr(log_based, "snapshot", meanwhile)
+    shop.database.execute("update o set status = 'open' where id = 1")
+    report = shop.sync(table)["o"].report
+    assert report is not None
+    assert [note.split(": ")[0] for note in report.notes[:2]] == [
+        "read anew",
+        "to be read anew by the next sync too",
+    ]
+    assert shop.rows("select id from shop.o") == [(1,), (2,), (4,), (6,)]
+    shop.sync(table)
+    assert shop.stored("o") == shop.source("o", OPEN)
 
 
 def test_full_identity_needs_no_reading(shop: Following) -> None:
@@ -176,6 +206,25 @@ def test_another_filter_means_reading_anew(shop: Following) -> None:
     shop.sync(logged("o"))
     assert published(shop)[0][2] is None
     shop.check(logged("o"))
+
+
+def test_a_narrow_publication_becomes_whole_again(shop: Following) -> None:
+    table = logged("o", where=SMALL, exclude_columns=("n",))
+    shop.log["narrow"] = True
+    shop.sync(table)
+    assert published(shop) == [("o", ["id", "status", "big"], "(id < 5)")]
+    del shop.log["narrow"]
+    with shop.database.connect(autocommit=False) as writer:
+        writer.execute("insert into o values (0, 'open', 1, 'x'), (20, 'open', 1, 'x')")
+        busy = shop.capture(table)
+        assert isinstance(busy.failures[table.table], SourceBusy)
+        assert published(shop) == [("o", ["id", "status", "n", "big"], None)]
+        shop.database.execute("update o set status = 'y', big = 'y' where id in (1, 6)")
+    shop.database.execute("update o set id = -3 where id = 20")
+    shop.sync(table)
+    assert shop.rows("select id, status from shop.o") == shop.database.rows(
+        "select id, status from o where id < 5 order by id"
+    )
 
 
 def test_a_publication_stays_whole_unless_asked_otherwise(shop: Following) -> None:
