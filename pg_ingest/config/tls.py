@@ -85,7 +85,7 @@ class TlsConfig(Strict):
     )
     client_cert: LocalPath | None = Field(default=None, description="Client certificate (PEM).")
     client_key: LocalPath | None = Field(
-        default=None, description="Its private key: PEM (may be encrypted), or PKCS#8 DER."
+        default=None, description="Its private key: PEM or PKCS#8 DER, encrypted or not."
     )
     client_key_password: Secret | None = Field(
         default=None, description="Where the password of an encrypted key is kept."

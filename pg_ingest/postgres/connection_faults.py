@@ -175,8 +175,7 @@ _MEANINGS = (
         r"could not load private key file",
         LoginFailed,
         "the private key of our client certificate cannot be read",
-        "`tls.client_key` may be PEM, or DER without a password; an encrypted DER key becomes one by"
-        " `openssl pkcs8 -inform der -in key.der -out key.pem`",
+        "`tls.client_key` may be PEM or PKCS#8 DER; `openssl pkey -in <file> -noout` says whether it is",
     ),
     _Meaning(
         r"not private key file",

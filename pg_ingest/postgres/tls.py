@@ -16,6 +16,7 @@ from pg_ingest.config.model import SourceConfig
 from pg_ingest.config.password import RdsIam
 from pg_ingest.config.tls import SYSTEM, TlsConfig, TlsMode
 from pg_ingest.errors import ConfigError
+from pg_ingest.postgres.client_key import key_for_libpq
 
 NO_KEY_PASSWORD = "no password is configured"
 """What libpq gets instead of nothing; longer than nothing is all that matters."""
@@ -62,7 +63,7 @@ def tls_parameters(config: SourceConfig) -> dict[str, Any]:
         chosen["sslcert"] = str(tls.client_cert)
     if tls.client_key is not None:
         secret = tls.client_key_password
-        chosen["sslkey"] = str(tls.client_key)
+        chosen["sslkey"] = str(key_for_libpq(tls.client_key))
         chosen["sslpassword"] = secret.reveal() if secret is not None else NO_KEY_PASSWORD
     return chosen
 

@@ -265,7 +265,12 @@ def test_a_driver_whose_certificates_cannot_be_seen(
 
 @pytest.mark.parametrize(
     ("encoding", "password"),
-    [(Encoding.PEM, None), (Encoding.PEM, b"key-sesame"), (Encoding.DER, None)],
+    [
+        (Encoding.PEM, None),
+        (Encoding.PEM, b"key-sesame"),
+        (Encoding.DER, None),
+        (Encoding.DER, b"key-sesame"),
+    ],
 )
 def test_a_client_certificate(
     tls_server: TlsServer, tmp_path: Path, encoding: Encoding, password: bytes | None
@@ -321,7 +326,9 @@ def test_a_client_certificate_of_another_authority(tls_server: TlsServer, tmp_pa
         ("of another certificate", "is not that of the client certificate"),
         ("with a wrong password", "its password is missing or wrong"),
         ("without its password", "its password is missing or wrong"),
-        ("encrypted der", "cannot be read"),
+        ("encrypted der with a wrong password", "its password is missing or wrong"),
+        ("encrypted der readable by others", "can be read by others"),
+        ("no key at all", "cannot be read"),
         ("absent", "is not there"),
     ],
 )
@@ -340,9 +347,14 @@ def test_a_private_key(tls_server: TlsServer, tmp_path: Path, what: str, words: 
             tls["client_key_password"] = Secret("wrong-sesame")
         case "without its password":
             write_key(key, locked)
-        case "encrypted der":
+        case "encrypted der with a wrong password":
             write_key(key, carol.key_bytes(Encoding.DER, b"key-sesame"))
+            tls["client_key_password"] = Secret("wrong-sesame")
+        case "encrypted der readable by others":
+            write_key(key, carol.key_bytes(Encoding.DER, b"key-sesame"), 0o644)
             tls["client_key_password"] = Secret("key-sesame")
+        case "no key at all":
+            write_key(key, b"\x30\x03abc is no key")
         case "absent":
             key.unlink()
     error = _failure(tls_server, tls, user="carol", password=None)
