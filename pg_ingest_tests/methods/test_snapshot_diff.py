@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,14 +16,18 @@ from pg_ingest.batch import LoadCounts, LoadReport
 from pg_ingest.bookmark import SnapshotDiffBookmark
 from pg_ingest.config.selection import Replication
 from pg_ingest.errors import (
-    BookmarkUnusable,
     ConfigError,
     KeyNotUnique,
     MethodUnavailable,
     QueryRefused,
+    SourceBusy,
 )
 from pg_ingest.methods import key_ranges, snapshot_diff
 from pg_ingest.methods.key_ranges import KeyRanges
+from pg_ingest.postgres.catalog import describe
+from pg_ingest.postgres.select import SelectQuery
+from pg_ingest.postgres.session import Session
+from pg_ingest.table import TableId
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.methods.conftest import Pair, differing, full, keyed
 
@@ -207,7 +213,7 @@ actions = st.lists(
         st.tuples(st.just("sync"), st.just(0), st.just(0)),
     ),
     min_size=4,
-    max_size=10,
+    max_size=8,
 )
 
 STATEMENTS = {
@@ -236,7 +242,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 @settings(
-    max_examples=4,
+    max_examples=3,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -268,6 +274,69 @@ def test_writers_at_work(pair: Pair) -> None:
             assert report.counts.updated in (28, 29)
         late.commit()
     assert synced(pair).counts.updated == 1
+
+
+def test_each_load_is_one_moment_while_writers_write(pair: Pair) -> None:
+    pair.database.execute(
+        "create table t (id int primary key, v int); insert into t select g, 100 from generate_series(1, 200) g"
+    )
+    stop = threading.Event()
+
+    def move_money() -> None:
+        with pair.database.connect() as connection:
+            while not stop.is_set():
+                connection.execute(
+                    "with pick as (select 1 + (random() * 199)::int as a, 1 + (random() * 199)::int as b)"
+                    " update t set v = v + case id when a then 1 else -1 end from pick"
+                    " where id in (a, b) and a <> b"
+                )
+
+    writer = threading.Thread(target=move_money)
+    writer.start()
+    try:
+        for _ in range(4):
+            pair.sync(T)
+            assert pair.stored(T, "count(*), sum(v)") == [(200, 20000)]
+    finally:
+        stop.set()
+        writer.join()
+    synced(pair)
+
+
+def test_a_rewrite_under_the_snapshot_is_not_an_empty_table(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers(pair)
+    pair.sync(T)
+    before, copy = pair.stored(T), Session.copy
+
+    def rewrite_first(session: Session, query: SelectQuery) -> Any:
+        monkeypatch.undo()
+        pair.database.execute("begin; truncate t; insert into t values (1, 'only', 1); commit")
+        return copy(session, query)
+
+    monkeypatch.setattr(Session, "copy", rewrite_first)
+    with pytest.raises(SourceBusy, match="truncated or rewritten"):
+        pair.sync(T)
+    assert pair.stored(T) == before
+    assert synced(pair).counts.total == 1
+
+
+def test_a_scan_that_takes_too_long_is_tried_again_later(pair: Pair) -> None:
+    numbers(pair)
+    pair.sync(T)
+    pair.database.execute(
+        "create function slow(int) returns int language sql as 'select $1 from pg_sleep(0.02)';"
+        " create view w as select id, slow(id) as v from t"
+    )
+    with (
+        pytest.raises(SourceBusy),
+        pair.server(statement_timeout=1).session(pair.database.name) as session,
+    ):
+        table = describe(session, TableId("public", "w"))
+        which = differing("w", key=("id",))
+        with snapshot_diff.read(session, which, table, None, reset=False, window=None):
+            pass
 
 
 @pytest.mark.parametrize(
@@ -320,11 +389,6 @@ def test_reset_reads_everything(pair: Pair) -> None:
     numbers(pair)
     pair.sync(T)
     assert pair.sync(T, reset=True).rows_read == 400
-
-
-def test_a_damaged_bookmark_is_not_used() -> None:
-    with pytest.raises(BookmarkUnusable):
-        KeyRanges.unpacked("nonsense")
 
 
 def test_views_and_partitions(pair: Pair) -> None:
