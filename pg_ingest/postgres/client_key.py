@@ -1,8 +1,8 @@
 """Private keys as libpq takes them: PEM, or DER without a password.
 
 An encrypted key in DER (PKCS#8, as `openssl pkcs8 -topk8 -outform der` writes it) is the very content of an
-encrypted PEM file without its wrapping. So it is wrapped, still encrypted, into a file of our own, which lives as
-long as this process.
+encrypted PEM file without its wrapping. So it is wrapped, still encrypted, into a file of our own, which lives
+as long as this process.
 
 In DER a PrivateKeyInfo begins with its version, an INTEGER; an EncryptedPrivateKeyInfo with its algorithm, a
 SEQUENCE (RFC 5958, sections 2 and 3).
