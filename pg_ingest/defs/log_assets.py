@@ -13,14 +13,16 @@ import dagster as dg
 
 from pg_ingest.config.method import Method
 from pg_ingest.config.selection import Replication
-from pg_ingest.defs.assets import METHOD_TAG, describe, schema_metadata, upstream_key
+from pg_ingest.defs.assets import METHOD_TAG, describe, op_name, schema_metadata, upstream_key
 from pg_ingest.defs.faults import ClosedDoors
 from pg_ingest.defs.loading import SyncConfig
 from pg_ingest.defs.log_loading import LogLoader
-from pg_ingest.defs.log_names import change_log_key, log_op_name, log_pool
+from pg_ingest.defs.log_names import CHANGE_LOG, change_log_key, log_op_name, log_pool
 from pg_ingest.defs.resources import connection_key, through
 from pg_ingest.defs.route import Route
 from pg_ingest.table import Table, TableId
+
+_UPSTREAM = "upstream"
 
 
 def log_assets(
@@ -32,13 +34,27 @@ def log_assets(
 ) -> dg.AssetsDefinition:
     """The assets `[source, "change_log"]` and `[source, schema, table]` of all `replications`."""
     loader = LogLoader(route, replications, doors)
+    log = change_log_key(route.source)
+    upstream = {op_name(each): upstream_key(each) for each in replications}
 
+    # inputs and outputs are named here, because Dagster would take the names of tables, which may be unusual
     @dg.multi_asset(
         name=log_op_name(route.source),
-        specs=[
-            _change_log_spec(route, replications),
-            *(_table_spec(route, each, tables.get(each.table)) for each in replications),
-        ],
+        ins={
+            f"{_UPSTREAM}_{name}": dg.AssetIn(key, dagster_type=dg.Nothing)
+            for name, key in upstream.items()
+        },
+        outs={
+            CHANGE_LOG: _out(_change_log_spec(route, replications)),
+            **{
+                op_name(each): _out(_table_spec(route, each, tables.get(each.table)))
+                for each in replications
+            },
+        },
+        internal_asset_deps={
+            CHANGE_LOG: set(upstream.values()),
+            **{name: {log, key} for name, key in upstream.items()},
+        },
         partitions_def=databases,
         can_subset=True,
         pool=log_pool(route.source),
@@ -51,12 +67,14 @@ def log_assets(
     return replicate_log
 
 
+def _out(spec: dg.AssetSpec) -> dg.AssetOut:
+    return dg.AssetOut.from_spec(spec, dagster_type=dg.Nothing, is_required=False)
+
+
 def _change_log_spec(route: Route, replications: Sequence[Replication]) -> dg.AssetSpec:
     log = route.settings.log
     return dg.AssetSpec(
         change_log_key(route.source),
-        deps=[upstream_key(each) for each in replications],
-        skippable=True,
         description=(
             f"Every change of {len(replications)} tables, read from the slots `{log.slot}` through the"
             f" publication `{log.publication}` and kept in `state_dir` until each table has applied it."
@@ -71,8 +89,6 @@ def _change_log_spec(route: Route, replications: Sequence[Replication]) -> dg.As
 def _table_spec(route: Route, replication: Replication, table: Table | None) -> dg.AssetSpec:
     return dg.AssetSpec(
         list(replication.asset_key),
-        deps=[change_log_key(route.source), upstream_key(replication)],
-        skippable=True,
         description=describe(route, replication, table),
         group_name=route.source,
         kinds={"postgres", route.config.destination.type},

@@ -202,6 +202,16 @@ def test_a_job_for_each_definition_of_windows(
     assert made == jobs
 
 
+def test_unusual_names_are_no_obstacle_to_following_the_log(write: Write) -> None:
+    names = ["public.Ünïcode name", "public.a-b", "public.a b", "public.change_log"]
+    tables = "".join(f"  {name!r}: {{}}\n" for name in names)
+    definitions = build_definitions(
+        write(f"databases: [app]\nmethod: log_based\ntables:\n{tables}"), {}
+    )
+    dg.Definitions.validate_loadable(definitions)
+    assert f"shop/{names[0].replace('.', '/')}" in specs(definitions)
+
+
 def test_unusual_names_are_no_obstacle(write: Write) -> None:
     names = ["public.Ünïcode name", "public.a-b", "public.a b", "a.b__c", "a__b.c", "a_._b"]
     tables = "".join(f"  {name!r}: {{}}\n" for name in names)
