@@ -5,7 +5,8 @@ a change that a table has still to apply.
 
 What a table has applied is what its bookmark says, and what the snapshot behind the bookmark has seen. A
 segment is only thrown away as a whole and never before that; so a table that fails keeps its changes for
-as long as it takes. Those of tables that are not replicated any more go by age alone.
+as long as it takes, and so does one that is being loaded in chunks. Those of tables that are not replicated
+any more go by age alone.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pg_ingest.changelog.log import ChangeLog, Place
 from pg_ingest.changelog.manifest import Segment
 from pg_ingest.changelog.segments import read_segment
 from pg_ingest.config.selection import Replication
+from pg_ingest.destinations.chunks import KeepsChunks
 from pg_ingest.destinations.destination import Destination, StreamId
 from pg_ingest.lsn import Lsn
 from pg_ingest.postgres.session import Server
@@ -78,7 +80,8 @@ def _applied(
     """The last change of the table, among those in `segments`, that need not be looked at any more."""
     stream = StreamId(changelog.source, database, table.schema, table.name)
     bookmark = destination.bookmark(stream)
-    if not isinstance(bookmark, LogBasedBookmark):
+    unfinished = isinstance(destination, KeepsChunks) and destination.chunked_load(stream)
+    if unfinished or not isinstance(bookmark, LogBasedBookmark):
         return 0, -1
     place = int(Lsn.parse(bookmark.lsn)), bookmark.sequence
     for segment in segments:

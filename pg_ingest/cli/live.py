@@ -8,7 +8,7 @@ from time import monotonic
 
 from rich.console import Console
 
-from pg_ingest.defs.progress import TableProgress, Waiting, listener
+from pg_ingest.defs.progress import TableProgress, Waiting, for_people, listener
 
 QUIET_SECONDS = 5.0
 """Between two lines about one table where they stay (a file, a pipe)."""
@@ -46,7 +46,12 @@ class Live:
         place = f"table {min(self.begun, self.total)} of {self.total}"
         name = f"{progress.database}: {'.'.join(progress.asset[1:])}"
         speed = f"{progress.megabytes_per_second:.1f} MB/s"
-        return f"{place}  {name}  {progress.rows:,} rows  {speed}"
+        text = f"{place}  {name}  {progress.rows:,} rows  {speed}"
+        if progress.percent is not None:
+            text += f"  {progress.percent} %"
+        if progress.seconds_left is not None:
+            text += f", {for_people(progress.seconds_left)} left"
+        return text
 
     @contextmanager
     def listening(self) -> Iterator[None]:

@@ -122,9 +122,7 @@ class TableLoader:
         asset = self.replication.asset_key
 
         def report(progress: "Progress") -> None:
-            reporter(
-                TableProgress(asset, load.database, progress.rows, progress.bytes, progress.seconds)
-            )
+            reporter(TableProgress.of(asset, load.database, progress))
 
         return report
 

@@ -117,11 +117,7 @@ class LogLoader:
 
         def report(replication: Replication, progress: "Progress") -> None:
             reporters[replication.table](
-                TableProgress(
-                    replication.asset_key,
-                    capture.database,
-                    *(progress.rows, progress.bytes, progress.seconds),
-                )
+                TableProgress.of(replication.asset_key, capture.database, progress)
             )
 
         settings = ApplySettings(
