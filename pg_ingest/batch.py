@@ -112,6 +112,16 @@ class Ranges:
 
 
 @dataclass(frozen=True, slots=True)
+class Groups:
+    """The staged rows are all rows with their keys, which need not be unique: the others with one of these go.
+
+    Groups that are equal as multisets are left alone and not counted.
+    """
+
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Reshape:
     """Stored columns follow the source's: renamed ones first, then added ones get their value.
 
@@ -161,7 +171,7 @@ class Counts:
     reshape: Reshape = Reshape()
 
 
-Scope = Everything | Window | Keys | AllKeys | Ranges | Changes | Counts
+Scope = Everything | Window | Keys | AllKeys | Groups | Ranges | Changes | Counts
 """Which stored rows the staged ones replace."""
 
 

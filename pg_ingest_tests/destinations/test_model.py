@@ -13,7 +13,7 @@ import pyarrow as pa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pg_ingest.batch import SYSTEM, AllKeys, Everything, Keys, LoadCounts, Scope, Window
+from pg_ingest.batch import SYSTEM, AllKeys, Everything, Groups, Keys, LoadCounts, Scope, Window
 from pg_ingest_tests.destinations.warehouse import Warehouse
 
 SCHEMA = pa.schema(
@@ -53,6 +53,7 @@ def listings(draw: st.DrawFn) -> tuple[Scope, list[Any]]:
 loads = st.one_of(
     st.tuples(st.just(Everything()), rows),
     st.tuples(st.just(Keys(("id", "part"))), keyed),
+    st.tuples(st.just(Groups(("id", "part"))), rows),
     listings(),
     windows(),
 )
@@ -69,6 +70,8 @@ def expected(stored: list[Row], scope: Scope, arriving: list[Row]) -> tuple[list
             return merged(stored, arriving)
         case AllKeys():
             return listed(stored, arriving)
+        case Groups():
+            return grouped(stored, arriving)
         case Window(_, start, end):
             gone = [r for r in stored if r[0] is not None and int(start) <= r[0] < int(end)]
         case Everything():
@@ -95,6 +98,18 @@ def listed(stored: list[Row], told: list[Any]) -> tuple[list[Row], LoadCounts]:
     left = [row for row in stored if row[:2] in {one[:2] for one in told}]
     after, counts = merged(left, [one[:4] for one in told if not one[4]])
     return after, replace(counts, deleted=len(stored) - len(left))
+
+
+def grouped(stored: list[Row], arriving: list[Row]) -> tuple[list[Row], LoadCounts]:
+    inserted = deleted = 0
+    after = stored
+    for key in {row[:2] for row in arriving}:
+        old = [row for row in stored if row[:2] == key]
+        new = [row for row in arriving if row[:2] == key]
+        if Counter(map(exact, old)) != Counter(map(exact, new)):
+            inserted, deleted = inserted + len(new), deleted + len(old)
+            after = [row for row in after if row[:2] != key] + new
+    return after, LoadCounts(inserted, 0, deleted, 0, len(after))
 
 
 def keys_unique(stored: list[Row]) -> bool:

@@ -24,6 +24,7 @@ from pg_ingest.batch import (
     Changes,
     Counts,
     Everything,
+    Groups,
     Keys,
     Ranges,
     Scope,
@@ -44,6 +45,7 @@ from pg_ingest.destinations.duckdb.arrival import (
 )
 from pg_ingest.destinations.duckdb.changes import apply_changes, apply_counts
 from pg_ingest.destinations.duckdb.columns import SYNCED_AT
+from pg_ingest.destinations.duckdb.groups import merge_groups
 from pg_ingest.destinations.duckdb.key_ranges import merge_ranges
 from pg_ingest.destinations.duckdb.merge import check_unique, merge
 from pg_ingest.destinations.duckdb.statement import Sql, identifier, literal, sql
@@ -67,6 +69,8 @@ def apply(arrival: Arrival, scope: Scope) -> Change:
             return merge(arrival, scope.columns)
         case AllKeys():
             return merge_all_keys(arrival, scope.columns)
+        case Groups():
+            return merge_groups(arrival, scope.columns)
         case Ranges():
             return merge_ranges(arrival, scope)
         case Changes():
