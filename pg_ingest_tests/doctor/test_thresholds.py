@@ -33,6 +33,17 @@ def test_a_slow_line_is_warned_about(session: Session, monkeypatch: pytest.Monke
     assert "nearer to the server" in found.hint
 
 
+def test_a_line_is_not_called_slow_for_a_limit_of_ours(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "SAMPLE_BYTES", 400_000)
+    limited = server_for(database, limits={"max_rate": 800_000})
+    with limited.session(database.name) as session:
+        found = speed.check_speed(session, [])
+    assert found.verdict is Verdict.PASSED
+    assert "`limits.max_rate`" in found.fact
+
+
 def test_a_large_table_is_sampled_and_let_go(
     session: Session, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
