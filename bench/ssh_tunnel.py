@@ -1,10 +1,11 @@
 """A COPY and a load through an SSH tunnel of ours, through the OpenSSH client's, and without one.
 
-    python -m bench.ssh_tunnel [--megabytes 125] [--runs 5] [--json FILE]
+    python -m bench.ssh_tunnel [--megabytes 125] [--runs 5] [--distance 50] [--json FILE]
 
 Needs OpenSSH's server and client; both run on this machine, with keys made for the purpose. Each way is taken
 in turn, so that whatever else the machine does hits all alike; medians count. What reads is the same each time:
 our session's COPY, its bytes to nowhere, and then whole loads into a fresh DuckDB file. The tunnels are open.
+With `--distance` the SSH server is that many milliseconds away, in each direction; `direct` is not.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import json
 import socket
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import psycopg
@@ -51,9 +53,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--megabytes", type=int, default=125, help="size of the table as CSV")
     parser.add_argument("--runs", type=int, default=5, help="of each way; the median counts")
+    parser.add_argument("--distance", type=float, default=0, help="milliseconds to the SSH server")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     arguments = parser.parse_args()
-    result = measure(arguments.megabytes, arguments.runs)
+    result = measure(arguments.megabytes, arguments.runs, arguments.distance)
     for name, value in result.items():
         print(f"{name:24}{value}")
     print(json.dumps(result))
@@ -61,12 +64,16 @@ def main() -> None:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def measure(megabytes: int, runs: int) -> dict[str, object]:
+def measure(megabytes: int, runs: int, distance: float) -> dict[str, object]:
     """All figures by name; the shares are of the OpenSSH client's throughput in the same run."""
     result: dict[str, object] = {"machine": machine()}
     with Cluster() as cluster, tempfile.TemporaryDirectory() as folder:
         fill(cluster, megabytes * 1_000_000 // _ROW_BYTES)
-        with Sshd(Path(folder) / "sshd") as sshd, openssh(sshd, cluster.port) as port:
+        with (
+            Sshd(Path(folder) / "sshd") as sshd,
+            far_away(sshd, distance) if distance else nullcontext(),
+            openssh(sshd, cluster.port) as port,
+        ):
             ways = {
                 "direct": source(cluster, port=cluster.port),
                 "openssh": source(cluster, port=port),
@@ -109,6 +116,23 @@ def source(cluster: Cluster, **way: object) -> SourceConfig:
         **way,
     }
     return SourceConfig.model_validate(settings)
+
+
+@contextmanager
+def far_away(sshd: Sshd, milliseconds: float) -> Iterator[None]:
+    """Inside, the server's port is that of a line that takes its time."""
+    near, far = sshd.port, free_port()
+    relay = [sys.executable, "-m", "bench.distance", str(far), str(near), str(milliseconds)]
+    with subprocess.Popen(relay) as running:
+        try:
+            while not answers(far):
+                time.sleep(0.05)
+            sshd.port = far
+            sshd.trust(sshd.host_key)
+            yield
+        finally:
+            sshd.port = near
+            running.terminate()
 
 
 @contextmanager
