@@ -149,6 +149,32 @@ def test_another_type(shop: Following, change: str, phase: str) -> None:
     assert run(shop, f"alter table t {change}", "update t set v = 'z' where id = 1") == phase
 
 
+@pytest.mark.parametrize(
+    ("before", "value", "after"),
+    [
+        ("int", "-1", "oid"),
+        ("oid", "1259", "regclass"),
+        ("cidr", "'10.1.2.3'", "inet"),
+        ("timestamp", "'2024-03-31 02:30'", "timestamptz"),
+    ],
+)
+def test_another_form_of_the_same_bytes_means_reading_anew(
+    shop: Following, before: str, value: str, after: str
+) -> None:
+    """The server need not rewrite the table for these, and yet all values read otherwise from then on."""
+    shop.database.execute(f"alter table t add column x {before}")
+    shop.database.execute(f"update t set x = {value}")
+    shop.sync(T)
+    with shop.database.connect() as connection:
+        connection.execute("set timezone = 'UTC'")
+        connection.execute(f"alter table t alter column x type {after}")
+    shop.database.execute("update t set n = 9 where id = 1")
+    report = shop.sync(T)["t"].report
+    assert report is not None
+    assert report.phase == "snapshot"
+    assert len(shop.rows("select distinct x from shop.t")) == 1
+
+
 def test_several_shapes_between_two_syncs(shop: Following) -> None:
     phase = run(
         shop,

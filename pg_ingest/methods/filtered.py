@@ -8,9 +8,9 @@ equal rows pass or do not pass together, so their counts come or go as a whole.
 
 What the log may not tell: a value stored out of line that an update left alone. If the filter needs one, or a
 row that was outside comes inside without it, no stored row has it, and the table is read anew. REPLICA IDENTITY
-FULL sends all old values and avoids that. It is read anew too when the filter may mean something else from here
-on (a column has another type: as text, '10' < '5'), since rows that nobody touched may pass now, and when the
-server cannot tell of what the log says (a value that its type does not know any more, a division by zero).
+FULL sends all old values and avoids that. It is read anew too when the server cannot tell of what the log says
+(a value that its type does not know any more, a division by zero). And when a column gets another type, for its
+own reasons (`shape.difference`): as text, '10' < '5', so rows that nobody touched may pass then.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import polars as pl
 
 from pg_ingest.changelog.fold import BASE, PRESENT, UNCHANGED, Counted, Folded
 from pg_ingest.errors import QueryRefused
-from pg_ingest.methods.shape import Difference, ReadAnew
+from pg_ingest.methods.shape import ReadAnew
 from pg_ingest.table import Column
 
 FULL = "(REPLICA IDENTITY FULL would avoid that)"
@@ -74,13 +74,6 @@ def check_sent(rows: pl.DataFrame) -> None:
     torn = rows.select((pl.col("_pgi_op") == "i") & pl.col(UNCHANGED).is_not_null())
     if torn.to_series().any():
         raise ReadAnew(f"a row came inside the row filter without all its values {FULL}")
-
-
-def check_meaning(change: Difference) -> None:
-    """Raise ReadAnew when rows that no change names may pass now, or pass no more."""
-    if change.retyped:
-        names = ", ".join(column.name for column in change.retyped)
-        raise ReadAnew(f"the row filter may mean something else: {names} of another type")
 
 
 def _asked(passing: Passing, rows: pl.DataFrame) -> pl.Series:

@@ -36,13 +36,7 @@ from pg_ingest.lsn import Lsn
 from pg_ingest.methods.all_rows import all_rows
 from pg_ingest.methods.chunks import Beginning
 from pg_ingest.methods.columns import chosen_columns
-from pg_ingest.methods.filtered import (
-    Passing,
-    check_meaning,
-    check_sent,
-    filter_counts,
-    filter_states,
-)
+from pg_ingest.methods.filtered import Passing, check_sent, filter_counts, filter_states
 from pg_ingest.methods.partitions import came_with_rows, went_or_emptied
 from pg_ingest.methods.shape import (
     Difference,
@@ -277,8 +271,6 @@ def steps(
         reshape = Reshape()
         change = difference(bookmark.columns, columns)
         if change is not None:
-            if replication.where is not None:
-                check_meaning(change)
             reshape = Reshape(change.renamed, look(piece, change, bookmark))
         if not inserts_only:
             check_identity(_renamed(bookmark.key, reshape), piece.columns, piece.identity)

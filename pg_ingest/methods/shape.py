@@ -7,6 +7,9 @@ them. So where a piece has other columns than the stored rows, the difference is
 - A dropped column stays in the destination as it was.
 - A column that was added without rewriting the table shows the same value in all rows that were there:
   NULL, or the default of that moment, which the server keeps in `attmissingval` for this very purpose.
+- Another length or precision of the same type, or another of `text` and `varchar`, leaves every value's text as
+  it was, unless the table is rewritten. Other types mean reading anew even where the server rewrites nothing,
+  for the same bytes may read otherwise: -1 as `integer` is 4294967295 as `oid`, and `timestamptz` has a zone.
 - What rewrote the table (another type, a default that differs from row to row) may have changed every
   value in ways no log tells, an `ALTER … TYPE … USING` for example. A rewrite gives the table another file.
   So a column of another type, or one that is new without `attmissingval`, is only believed to be harmless
@@ -19,6 +22,7 @@ name given to another column) is read anew as well.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -42,7 +46,7 @@ class Difference:
     Attributes:
         renamed: old and new names.
         added: columns that no stored row has, by their new names.
-        retyped: columns whose declared type is another one.
+        retyped: columns whose declared type is another one of the same family.
     """
 
     renamed: tuple[tuple[str, str], ...] = ()
@@ -82,8 +86,19 @@ def difference(stored: Sequence[LoggedColumn], columns: Sequence[Column]) -> Dif
         elif column.attnum not in (0, before.attnum):
             raise ReadAnew(f"the name {column.name} belongs to another column now")
         elif before.type != column.type.display:
+            if _family(before.type) != _family(column.type.display):
+                raise ReadAnew(f"{column.name} is {column.type.display} now, and was {before.type}")
             retyped.append(column)
     return Difference(tuple(renamed), tuple(added), tuple(retyped))
+
+
+def _family(display: str) -> str:
+    """Types of one family print the same stored bytes alike."""
+    plain = display if '"' in display else _MODIFIER.sub("", display)
+    return "text" if plain == "character varying" else plain
+
+
+_MODIFIER = re.compile(r"\([^)]*\)")
 
 
 def check_identity(
