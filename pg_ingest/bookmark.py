@@ -154,6 +154,7 @@ class XminBookmark:
         file: a digest of the table's own file; another one after a rewrite.
         partitions: whose rows have been read.
         columns, key, where: what was read, and by what a row is recognised.
+        grouped: the key is shared by groups of rows, which are replaced together.
     """
 
     xmin: int
@@ -164,6 +165,7 @@ class XminBookmark:
     columns: tuple[LoggedColumn, ...]
     key: tuple[str, ...]
     where: str | None = None
+    grouped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

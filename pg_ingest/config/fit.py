@@ -129,7 +129,7 @@ def arriving(settings: TableConfig, table: Table) -> list[str]:
 
 def _keys(choice: Chosen, table: Table, method: Method | None) -> Iterator[Problem]:
     settings = choice.settings
-    declared = settings.key is not None or settings.row_identifier_key is not None
+    declared = bool(settings.key or settings.row_identifier_key or settings.update_key)
     if method is None or method is Method.FULL_TABLE or declared:
         return
     if method in _NEED_KEY and not table.primary_key:

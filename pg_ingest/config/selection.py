@@ -30,6 +30,7 @@ class Replication:
         key: the declared key (`key` or `row_identifier_key`); () means the primary key.
         columns: only these, None for all but `exclude_columns`.
         replicate_deletes: for delta_snapshot: rows that are gone at the source go.
+        update_key: for delta_snapshot: rows with the same values are replaced together; () is none.
         split_key, split_hints: how a large table is cut into chunks; () means by its key.
     """
 
@@ -49,6 +50,7 @@ class Replication:
     split_key: tuple[str, ...] = ()
     split_hints: SplitHints = NO_HINTS
     replicate_deletes: bool = True
+    update_key: tuple[str, ...] = ()
 
     @property
     def asset_key(self) -> tuple[str, str, str]:
@@ -187,4 +189,5 @@ def _replication(name: str, source: SourceConfig, choice: Chosen) -> Replication
         split_key=settings.split_key or (),
         split_hints=settings.split_hints,
         replicate_deletes=settings.replicate_deletes is not False,
+        update_key=settings.update_key or (),
     )

@@ -85,6 +85,10 @@ class TableConfig(Strict):
         default=None,
         description="delta_snapshot: columns that identify a row where there is no primary key.",
     )
+    update_key: SomeNames | None = Field(
+        default=None,
+        description="delta_snapshot: columns by which rows are replaced together where nothing is unique.",
+    )
     columns: SomeNames | None = Field(default=None, description="Only these columns.")
     exclude_columns: SomeNames | None = Field(default=None, description="All columns but these.")
     where: Annotated[str, AfterValidator(_where)] | None = Field(

@@ -100,7 +100,7 @@ def _fits_method(method: Method, table: TableConfig, path: Path) -> Iterator[Pro
 
 def _delta(method: Method, table: TableConfig, path: Path) -> Iterator[Problem]:
     """The keys that only delta_snapshot has."""
-    for key in ("replicate_deletes", "row_identifier_key"):
+    for key in ("replicate_deletes", "row_identifier_key", "update_key"):
         if method is not Method.DELTA_SNAPSHOT and getattr(table, key) is not None:
             yield Problem(
                 (*path, key),
@@ -115,6 +115,13 @@ def _delta(method: Method, table: TableConfig, path: Path) -> Iterator[Problem]:
             "stands beside key, which says the same",
             "keep one of them",
             about=keys_of(path, "key"),
+        )
+    if table.update_key is not None and (table.key or table.row_identifier_key):
+        yield Problem(
+            (*path, "update_key"),
+            "stands beside a key that identifies each row",
+            "remove it: it is for tables in which nothing is unique",
+            about=keys_of(path, "key", "row_identifier_key"),
         )
 
 
@@ -168,6 +175,8 @@ def needed_columns(table: TableConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield "key", table.key
     if table.row_identifier_key is not None:
         yield "row_identifier_key", table.row_identifier_key
+    if table.update_key is not None:
+        yield "update_key", table.update_key
     if table.replication_key is not None:
         yield "replication_key", (table.replication_key,)
     if table.split_key is not None:

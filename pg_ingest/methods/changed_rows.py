@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from pg_ingest.batch import Batch, Everything, Keys, Reading
+from pg_ingest.batch import Batch, Everything, Groups, Keys, Reading
 from pg_ingest.bookmark import (
     Bookmark,
     DeltaSnapshotBookmark,
@@ -26,8 +26,8 @@ from pg_ingest.methods.shape import logged
 from pg_ingest.postgres import row_versions
 from pg_ingest.postgres.partitions import partitions_of
 from pg_ingest.postgres.privileges import grant_columns
-from pg_ingest.postgres.row_versions import InPartitions, WrittenBetween
-from pg_ingest.postgres.select import Condition, SelectQuery, select_rows
+from pg_ingest.postgres.row_versions import Either, InPartitions, KeyAmong, WrittenBetween, both
+from pg_ingest.postgres.select import Bound, Condition, SelectQuery, select_rows
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.storage import digest
 from pg_ingest.table import Column, RelationKind, Table
@@ -50,16 +50,29 @@ class Plan:
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     where: str | None
+    grouped: bool = False
 
     @property
     def unproven_key(self) -> tuple[str, ...]:
         """The key, where only the configuration says that it is unique."""
+        if self.grouped:
+            return ()
         unique = frozenset(self.table.primary_key)
         return () if unique and unique <= frozenset(self.key) else self.key
 
     def rows(self, *conditions: Condition) -> SelectQuery:
         """The rows that meet all conditions."""
         return select_rows(self.table, self.columns, where=self.where, bounds=conditions)
+
+    def groups(self, *conditions: Condition) -> SelectQuery:
+        """All rows whose key one of the rows has that meet all conditions; NULLs in a key are equal."""
+        key = [column for column in self.columns if column.name in self.key]
+        chosen = select_rows(self.table, key, where=self.where, bounds=conditions)
+        found = self.rows(KeyAmong(tuple(column.name for column in key), chosen))
+        if not any(column.nullable for column in key):
+            return found
+        missing = Either(tuple(Bound(each.name, "is null") for each in key if each.nullable))
+        return both(found, self.rows(missing))
 
     def keys(self, *conditions: Condition) -> SelectQuery:
         """Only the key of these rows."""
@@ -84,9 +97,10 @@ def planned(
             hint="take `method: full_table` for a table with `partition_by`",
         )
     columns = chosen_columns(session, replication, table)
-    key = key_columns(replication, table, columns)
+    group = replication.update_key
+    key = key_columns(replace(replication, key=group or replication.key), table, columns)
     refuse_without_xmin(session, replication, table)
-    plan = Plan(table, columns, key, replication.where)
+    plan = Plan(table, columns, key, replication.where, grouped=bool(group))
     session.explain(plan.rows())
     return plan
 
@@ -123,7 +137,7 @@ def beginning(plan: Plan, position: Callable[[], XminBookmark]) -> Beginning:
     return Beginning(
         columns=plan.columns,
         schema=arrow_schema(plan.columns),
-        key=plan.key,
+        key=() if plan.grouped else plan.key,
         unproven_key=plan.unproven_key,
         dress=lambda batches, _lsn: batches,
         position=position,
@@ -193,6 +207,7 @@ def _bookmark(moment: Moment, plan: Plan, server: str) -> XminBookmark:
         columns=tuple(columns),
         key=plan.key,
         where=plan.where,
+        grouped=plan.grouped,
     )
 
 
@@ -223,9 +238,11 @@ def _behind(moment: Moment, old: XminBookmark, now: XminBookmark) -> SourceBusy:
     )
 
 
-def scope_of(start: Start, plan: Plan) -> Everything | Keys:
+def scope_of(start: Start, plan: Plan) -> Everything | Keys | Groups:
     """What the rows replace where no deletes are looked for."""
-    return Everything(plan.unproven_key) if start.old is None else Keys(plan.key)
+    if start.old is None:
+        return Everything(plan.unproven_key)
+    return Groups(plan.key) if plan.grouped else Keys(plan.key)
 
 
 def durably(

@@ -12,13 +12,17 @@ is still an unchanged row, and there are no other unchanged rows. So *`n` unchan
 of the `n` is gone: there is nothing to delete. This is exact, no checksum is involved, and it covers the
 tables where nothing happened and those that only grow. An update makes the number smaller, as a delete does;
 then the keys travel.
+
+**Where nothing is unique**, `update_key` names columns that groups of rows share. When one row of a group is
+new, all rows of the group are read and take the place of the stored ones, doubles included. Which row of a
+group is gone no key can tell; so where the number of unchanged rows says that one may be, all rows are read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import pyarrow as pa
 
@@ -71,6 +75,8 @@ def read(
     with at_one_moment(session, table) as moment:
         start = started(moment, plan, server, bookmark, reset=reset)
         news = _looked(moment, plan, start, deletes=replication.replicate_deletes)
+        if plan.grouped and news.may_lack:
+            news, start = replace(news, may_lack=False), _anew(start)
         schema = arrow_schema(plan.columns)
         reading = Reading(
             schema=schema.append(LISTED) if news.may_lack else schema,
@@ -120,12 +126,21 @@ def _bookmark(now: XminBookmark, rows: int | None) -> DeltaSnapshotBookmark:
     return DeltaSnapshotBookmark(**known, rows=rows)
 
 
+def _anew(start: Start) -> Start:
+    note = "all rows are read: some were changed or deleted, and no key tells which"
+    return replace(start, old=None, notes=(*start.notes, note))
+
+
 def _batches(
     moment: Moment, plan: Plan, start: Start, news: _News, schema: pa.Schema
 ) -> Iterator[Batch]:
     """All rows; or those that changed, and where it must be the keys of the others."""
     if start.old is None:
         yield from moment.rows(plan.rows())
+        return
+    if plan.grouped:
+        if news.changed:
+            yield from moment.rows(plan.groups(Either(start.changed)))
         return
     if news.changed:
         for batch in moment.rows(plan.rows(Either(start.changed))):

@@ -24,7 +24,7 @@ def why_everything(old: XminBookmark, now: XminBookmark) -> str:
         return f"{now.xmax - old.xmin:,} transaction ids were given out since"
     if old.file != now.file:
         return "the table was truncated, rewritten or made anew (it has another file)"
-    if old.key != now.key:
+    if (old.key, old.grouped) != (now.key, now.grouped):
         return f"rows are recognised by ({', '.join(now.key)}), before by ({', '.join(old.key)})"
     if old.where != now.where:
         return "the row filter is another one"

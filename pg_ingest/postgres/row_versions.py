@@ -9,7 +9,7 @@ zero is the present, which moves. Compared with a scan, that costs little (3 M r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg import sql
 
@@ -78,6 +78,25 @@ class Neither:
     def predicate(self) -> sql.Composable:
         """This condition as SQL."""
         return sql.SQL("NOT {}").format(Either(self.conditions).predicate())
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAmong:
+    """Rows without NULL in these columns whose values are among those that a SELECT of them gives."""
+
+    columns: tuple[str, ...]
+    chosen: SelectQuery
+
+    def predicate(self) -> sql.Composable:
+        """This condition as SQL."""
+        names = sql.SQL(", ").join(map(sql.Identifier, self.columns))
+        return sql.SQL("({}) IN ({})").format(names, self.chosen.statement)
+
+
+def both(one: SelectQuery, other: SelectQuery) -> SelectQuery:
+    """The rows of two SELECTs of the same columns, one after the other."""
+    statement = sql.SQL("{} UNION ALL {}").format(one.statement, other.statement)
+    return replace(one, statement=statement)
 
 
 def count_rows(

@@ -73,6 +73,10 @@ def test_delta_snapshot_takes_its_own_word_for_the_key(load: Any) -> None:
     [replication] = judged(load, catalog(KEYLESS), **settings).replications
     assert replication.key == ("at",)
     assert replication.replicate_deletes
+    [grouped] = judged(
+        load, catalog(KEYLESS), method="delta_snapshot", update_key=["at"]
+    ).replications
+    assert (grouped.key, grouped.update_key) == ((), ("at",))
 
 
 def test_key_based_needs_a_key(load: Any) -> None:

@@ -211,7 +211,8 @@ REFUSED = [
     (
         orders(zzz="a"),
         "sources.shop.tables.public.orders.zzz: is an unknown key — known here: columns, exclude_columns, key, "
-        "method, partition_by, replicate_deletes, replication_key, row_identifier_key, shape, split_hints, split_key, where",
+        "method, partition_by, replicate_deletes, replication_key, row_identifier_key, "
+        "shape, split_hints, split_key, update_key, where",
     ),
     (
         shop(shedule={"every": "1h"}),

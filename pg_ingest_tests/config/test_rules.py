@@ -209,6 +209,16 @@ REFUSED = [
         f"{ORDERS}.row_identifier_key: stands beside key, which says the same — keep one of them",
     ),
     (
+        orders(method="xmin", update_key=["id"]),
+        f"{ORDERS}.update_key: has no meaning with the method xmin — write `method: delta_snapshot`, or "
+        "remove it",
+    ),
+    (
+        orders(method="delta_snapshot", key=["id"], update_key=["at"]),
+        f"{ORDERS}.update_key: stands beside a key that identifies each row — remove it: it is for tables "
+        "in which nothing is unique",
+    ),
+    (
         orders(method="delta_snapshot", row_identifier_key=["id"], exclude_columns=["id"]),
         f"{ORDERS}.row_identifier_key: needs a column that is left out (id) — add it to columns, or take "
         "it from exclude_columns",
@@ -266,6 +276,7 @@ TAKEN = [
     orders(partition_by={**WINDOW, "end": "2024-01-02"}),
     orders(method="xmin", key=["id"], where="id > 0"),
     orders(method="delta_snapshot", row_identifier_key=["a", "b"], replicate_deletes=False),
+    orders(method="delta_snapshot", update_key=["a"]),
     shop(databases=["a", "b"]),
     shop(databases=["a"], log={"slot": "mine", "heartbeat": {"every": "60s"}}),
     shop(tls={"mode": "verify-full", "root_cert": "a", "client_cert": "b", "client_key": "c"}),

@@ -179,3 +179,61 @@ def test_every_type_can_stand_beside_a_listed_key(pair: Pair) -> None:
     assert pair.stored(DELTA, "id::varchar, i") == sorted(
         (one, int(i)) for one, i in pair.source("select id, i from t")
     )
+
+
+GROUPED = delta("t", update_key=("g", "h"))
+KEYLESS = (
+    "create table t (g int, h text, v int); insert into t values"
+    " (1, 'a', 1), (1, 'a', 1), (1, 'a', 2), (2, 'b', 1), (null, 'b', 1), (null, 'b', 1)"
+)
+
+
+def test_groups_of_rows_where_nothing_is_unique(pair: Pair) -> None:
+    """Only groups with a new row travel; those with NULL in the key always do."""
+    pair.database.execute(KEYLESS)
+    pair.sync(GROUPED)
+    assert pair.sync(GROUPED).rows_read == 0
+    pair.database.execute("insert into t values (1, 'a', 1), (3, 'c', 1), (3, 'c', 1)")
+    report = pair.sync(GROUPED)
+    assert (report.phase, report.rows_read) == ("incremental", 8)
+    assert (report.counts.inserted, report.counts.deleted) == (6, 3)
+    assert equal(pair)
+    pair.database.execute("insert into t values (null, 'b', 1), (null, null, 7)")
+    assert pair.sync(GROUPED).rows_read == 4
+    assert equal(pair)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "delete from t where ctid = (select min(ctid) from t)",
+        "update t set v = 9 where g = 1",
+        "update t set g = 2, h = 'b' where v = 2",
+        "delete from t where g is null",
+    ],
+)
+def test_no_key_tells_which_row_of_a_group_is_gone(pair: Pair, statement: str) -> None:
+    pair.database.execute(KEYLESS)
+    pair.sync(GROUPED)
+    pair.database.execute(statement)
+    report = pair.sync(GROUPED)
+    assert "no key tells which" in report.notes[0]
+    assert equal(pair)
+    assert pair.sync(GROUPED).rows_read == 0
+
+
+def test_groups_without_deletes(pair: Pair) -> None:
+    """A changed row is right, as long as its key is the same; others of its group that are gone go with it."""
+    pair.database.execute(KEYLESS)
+    kept = delta("t", update_key=("g",), replicate_deletes=False)
+    pair.sync(kept)
+    pair.database.execute("update t set v = 9 where g = 1 and v = 2; delete from t where g = 2")
+    assert pair.sync(kept).phase == "incremental"
+    assert len(pair.stored(kept)) == 6
+    assert ("1", "a", "9") in pair.stored(kept)
+
+
+def test_a_key_instead_of_groups_is_another_bookmark(pair: Pair) -> None:
+    pair.database.execute("create table t (id int primary key, v int); insert into t values (1, 1)")
+    pair.sync(delta("t", update_key=("id",)))
+    assert "all rows are read again" in pair.sync(DELTA).notes[0]
