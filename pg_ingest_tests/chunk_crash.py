@@ -1,0 +1,72 @@
+"""A sync of a large table in a process of its own, killed directly before or after the n-th call of a step.
+
+    python -m pg_ingest_tests.chunk_crash METHOD HOST PORT USER DATABASE FOLDER SLOT STEP WHEN N
+
+METHOD is `log_based` or `key_based`, STEP the name of a method of DuckDbDestination, WHEN `before` or
+`after`. Writes the number of each chunk that is stored. Exits 0 when the step was not called so often.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from pg_ingest.config.method import Method
+from pg_ingest.config.selection import Replication
+from pg_ingest.destinations.duckdb import DuckDbDestination
+from pg_ingest.replicate import replicate
+from pg_ingest.table import TableId
+from pg_ingest_tests.conftest import Database
+from pg_ingest_tests.following import Following, logged
+
+LIMITS = {"lock_timeout": 5, "chunk_rows": 100, "load_threads": 2}
+
+KEYED = Replication(
+    source="shop",
+    table=TableId("public", "t"),
+    method=Method.KEY_BASED,
+    target_schema="shop",
+    target_table="t",
+    replication_key="k",
+)
+LOGGED = logged("t")
+
+
+def arm(step: str, when: str, number: int) -> None:
+    real = getattr(DuckDbDestination, step)
+    left = [number]
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        left[0] -= 1
+        if not left[0] and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = real(*arguments, **options)
+        if not left[0] and when == "after":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(DuckDbDestination, step, counted)
+
+
+def sync(shop: Following, method: str) -> None:
+    if method == "log_based":
+        shop.sync(LOGGED)
+    else:
+        replicate(shop.server, shop.destination, KEYED, shop.database.name, max_rejected=0)
+
+
+def main(method: str, host: str, port: str, user: str, name: str, *rest: str) -> None:
+    folder, slot, step, when, number = rest
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stdout)
+    logging.getLogger("pg_ingest.chunked_load").setLevel(logging.INFO)
+    arm(step, when, int(number))
+    database = Database(name, host, int(port), user)
+    sync(Following(database, Path(folder), slot=slot, limits=LIMITS), method)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
