@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from pg_ingest.config.model import SourceConfig
+from pg_ingest.errors import SourceUnreachable
 
 
 @contextmanager
@@ -25,3 +27,19 @@ def address(config: SourceConfig) -> Iterator[dict[str, Any]]:
     with passage(config.ssh, config.host, config.port, seconds=seconds) as way:
         name = "localhost" if config.host.startswith("/") else config.host
         yield {"host": name, "hostaddr": way.address, "port": way.port}
+
+
+@contextmanager
+def blaming_tunnel(config: SourceConfig) -> Iterator[None]:
+    """When a connection breaks inside because the tunnel did, let the error's detail say so and why."""
+    began = time.monotonic()
+    try:
+        yield
+    except SourceUnreachable as fault:
+        if config.ssh is not None:
+            from pg_ingest.tunnel.passage import loss_since  # see above
+
+            loss = loss_since(config.ssh, began)
+            if loss not in fault.detail:
+                fault.detail = f"{loss}; {fault.detail}"
+        raise

@@ -20,6 +20,7 @@ from psycopg import pq, sql
 from pg_ingest.config.log import LogConfig
 from pg_ingest.config.model import Limits, SourceConfig
 from pg_ingest.errors import LoginFailed, PassingFault
+from pg_ingest.postgres.address import blaming_tunnel
 from pg_ingest.postgres.connect import (
     kept_password,
     open_connection,
@@ -89,7 +90,8 @@ class Server:
         with self.guard.places:
             connection = self._connect(database, purpose)
             try:
-                yield Session(self.source, self.config, database, connection, self)
+                with blaming_tunnel(self.config):
+                    yield Session(self.source, self.config, database, connection, self)
             finally:
                 connection.close()
 
@@ -115,6 +117,7 @@ class Server:
         ask. A server that takes no more connections counts as no place.
         """
         with ExitStack() as stack:
+            stack.enter_context(blaming_tunnel(self.config))
             connection = None
             places = self.guard.places
             if places.acquire(blocking=False):

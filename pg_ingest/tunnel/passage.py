@@ -49,6 +49,11 @@ def probe(ssh: SshConfig, *, seconds: float) -> tuple[Hop, ...]:
     return _thread.run(_hops(ssh, seconds))
 
 
+def loss_since(ssh: SshConfig, moment: float) -> str:
+    """Why the tunnel broke after that moment (of `time.monotonic`), empty when it did not."""
+    return _thread.run(_loss_since(ssh, moment))
+
+
 def close_tunnels() -> None:
     """Close all tunnels of this process, and with them the connections through them.
 
@@ -79,6 +84,11 @@ async def _prepare(ssh: SshConfig, host: str, port: int, seconds: float) -> tupl
 
 async def _hops(ssh: SshConfig, seconds: float) -> tuple[Hop, ...]:
     return await _tunnel(ssh).hops(seconds)
+
+
+async def _loss_since(ssh: SshConfig, moment: float) -> str:
+    tunnel = _tunnel(ssh)
+    return tunnel.loss if tunnel.lost_at > moment else ""
 
 
 def _tunnel(ssh: SshConfig) -> Tunnel:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -63,10 +64,17 @@ class Route:
 
 
 class Tunnel:
-    """All its methods run in the loop of `event_loop`."""
+    """All its methods run in the loop of `event_loop`.
+
+    Attributes:
+        loss: why its SSH connection broke the last time, and
+        lost_at: when, by the clock of `time.monotonic`.
+    """
 
     def __init__(self, ssh: SshConfig) -> None:
         self.ssh = ssh
+        self.loss = ""
+        self.lost_at = 0.0
         self._chain: Chain | None = None
         self._opening: asyncio.Task[Chain] | None = None
         self._routes: dict[tuple[str, int], Route] = {}
@@ -172,12 +180,9 @@ class Tunnel:
 
     def _lost(self, login: Login) -> None:
         reason = str(login.lost) if login.lost else "the server ended it"
-        log.warning(
-            "the SSH connection to %s was lost, and with it %d connections to databases: %s",
-            login.server.address,
-            self._broken,
-            reason,
-        )
+        self.loss = f"the SSH connection to {login.server.address} was lost: {reason}"
+        self.lost_at = time.monotonic()
+        log.warning("%s (%d connections to databases ended with it)", self.loss, self._broken)
         self._broken = 0
 
     async def _close_chain(self) -> None:

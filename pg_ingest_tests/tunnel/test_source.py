@@ -58,9 +58,12 @@ def test_a_server_killed_in_the_middle_of_a_copy(
         return replicate(source, pair.destination, full("t"), database.name, max_rejected=0)
 
     monkeypatch.setattr(CopyStream, "read", read_and_kill)
-    with pytest.raises(SourceUnreachable, match="the connection broke"):
+    with pytest.raises(SourceUnreachable, match="the connection broke") as caught:
         load()
     assert killed
+    where = f"the SSH connection to 127.0.0.1:{second.port} was lost: "
+    assert caught.value.detail.startswith(where), "whoever reads the error need not read the log"
+    assert caught.value.detail.count(where) == 1
     assert load().counts.total == 60000
     assert sorted(pair.stored(full("t"), "id, v")) == database.rows(
         "select id, v from t order by id"
@@ -86,8 +89,9 @@ def test_a_database_that_stops_behind_the_tunnel(bastion: Sshd, database: Databa
     with server(database, bastion.config()).session(database.name) as session:
         (pid,) = session.rows("select pg_backend_pid()")[0]
         database.execute(f"select pg_terminate_backend({pid}, 10000)")
-        with pytest.raises(SourceUnreachable):
+        with pytest.raises(SourceUnreachable) as caught:
             session.rows("select 1")
+        assert "SSH" not in caught.value.detail, "the tunnel is not to blame"
 
 
 def test_a_server_without_tls(bastion: Sshd, database: Database) -> None:
