@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 
 from pg_ingest.batch import LoadReport
@@ -26,6 +27,7 @@ from pg_ingest.bookmark import Bookmark, LogBasedBookmark
 from pg_ingest.capture_log import LogCapture, capture_again, change_log
 from pg_ingest.changelog.capture import Captured
 from pg_ingest.changelog.log import ChangeLog
+from pg_ingest.config.log import Plugin
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.messages import Relation
 from pg_ingest.destinations.chunks import KeepsChunks
@@ -45,6 +47,7 @@ from pg_ingest.methods.log_based import Piece
 from pg_ingest.methods.shape import Difference, ReadAnew, fills
 from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.logged_columns import logged_columns
+from pg_ingest.postgres.reread import reread
 from pg_ingest.postgres.row_filter import RowFilter
 from pg_ingest.postgres.session import Server, Session
 from pg_ingest.postgres.storage import digest, files_of
@@ -188,15 +191,18 @@ class _Apply:
                 self._look,
                 self._filter(load.replication),
                 inserts_only=self.capture.inserts_only,
+                reread=self._reread,
             ):
                 load.store(reading, expected=before)
                 before = reading.bookmark
         except NotContinued as error:
-            if load.replication.where is None:
+            if load.replication.where is not None:
+                why = f"a row may have come inside the row filter without all its values {FULL}"
+            elif self.server.config.log.plugin is Plugin.WAL2JSON:
+                why = "a row that was gone when it was read again may have changed before that"
+            else:
                 raise
-            raise ReadAnew(
-                f"a row may have come inside the row filter without all its values {FULL}: {error.detail}"
-            ) from None
+            raise ReadAnew(f"{why}: {error.detail}") from None
         except (DestinationBusy, SourceUnreachable):
             self.line.hang_up()
             raise
@@ -225,6 +231,23 @@ class _Apply:
         table = describe(session, piece.id)
         files = digest(files_of(session, table))
         return fills(session, piece.oid, change, bookmark, files)
+
+    def _reread(self, piece: Piece, keys: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+        """These columns of the rows with these keys, as they are now."""
+        session = self.line.session
+        table = describe(session, piece.id)
+        now = {column.attnum: column for column in table.columns}
+        known = {column.name: now.get(column.attnum) for column in piece.columns}
+        found = {name: known[name] for name in (*keys.columns, *columns)}
+        if table.oid != piece.oid or None in found.values():
+            raise ReadAnew(
+                f"{', '.join(columns)} are not told by the log, and have been renamed since"
+            )
+        key = [column for name, column in found.items() if column and name in keys.columns]
+        wanted = [column for name, column in found.items() if column and name in columns]
+        named = keys.rename(dict(zip(keys.columns, (column.name for column in key), strict=True)))
+        answers = reread(session, table, key, wanted, named)
+        return answers.rename(dict(zip((c.name for c in wanted), columns, strict=True)))
 
     def _continued(
         self, replication: Replication, bookmark: Bookmark | None, load: TableLoad

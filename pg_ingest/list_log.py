@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pg_ingest.changelog.followed import Followed, read_followed, write_followed
 from pg_ingest.changelog.log import ChangeLog
 from pg_ingest.changelog.manifest import Manifest
+from pg_ingest.config.method import Shape
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.wal2json.blocks import NAN_AS_NULL
 from pg_ingest.errors import MethodUnavailable, PgIngestError
@@ -65,7 +66,28 @@ def list_tables(
     upto: Lsn,
 ) -> Listing:
     """What can be listed of these tables; the slot must exist."""
-    tells = says_all(session, slot)
+    return _listing(session, tables, replications, upto, tells=says_all(session, slot))
+
+
+def unlistable(
+    session: Session,
+    slot: str | None,
+    tables: Collection[Table],
+    replications: Mapping[TableId, Replication],
+) -> Mapping[TableId, PgIngestError]:
+    """Why some of the tables cannot be listed; without a slot to ask, the plugin is taken to be new."""
+    tells = slot is None or says_all(session, slot)
+    return _listing(session, tables, replications, Lsn(0), tells=tells).failures
+
+
+def _listing(
+    session: Session,
+    tables: Collection[Table],
+    replications: Mapping[TableId, Replication],
+    upto: Lsn,
+    *,
+    tells: bool,
+) -> Listing:
     found = read_trees(session, [table.oid for table in tables])
     trees: dict[TableId, Tree] = {}
     failures: dict[TableId, PgIngestError] = {}
@@ -106,8 +128,16 @@ def _refused(
     for member in tree.members:
         if member.stores_rows and not member.layout.identity:
             return _no_identity(table, member)
-    doubtful = [] if tells else _doubtful(table, tree.root, replication)
+    if tells or _can_be_asked(table, replication):
+        return None
+    doubtful = _doubtful(table, tree.root, replication)
     return _nan_or_null(table, doubtful) if doubtful else None
+
+
+def _can_be_asked(table: Table, replication: Replication) -> bool:
+    """Whether a value that the log does not tell can be read from the row when its change is applied."""
+    key = replication.key or table.primary_key or table.identity_columns
+    return bool(key) and replication.shape in (Shape.LIVE, Shape.SOFT_DELETE)
 
 
 def _doubtful(table: Table, root: Member, replication: Replication) -> Sequence[str]:
@@ -139,7 +169,8 @@ def _nan_or_null(table: Table, columns: Sequence[str]) -> MethodUnavailable:
     more = f" and {len(columns) - 5} more" if len(columns) > 5 else ""
     return MethodUnavailable(
         f"{table.id}: this server's wal2json cannot tell NULL from NaN and infinity",
-        detail=f"in {', '.join(columns[:5])}{more}: floating-point and numeric columns that may be NULL",
+        detail=f"in {', '.join(columns[:5])}{more}: floating-point and numeric columns that may be NULL, and"
+        " without a key, or where every version is kept, the row cannot be asked",
         hint="install wal2json 2.6 or newer on the server, set `log.plugin: pgoutput`, make the columns NOT"
-        " NULL, or leave them out with `exclude_columns`",
+        " NULL, leave them out with `exclude_columns`, or give the table a primary key",
     )

@@ -17,6 +17,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import polars as pl
 import pyarrow as pa
@@ -45,7 +46,7 @@ from pg_ingest.methods.shape import (
     difference,
     logged,
 )
-from pg_ingest.methods.unsaid import all_said
+from pg_ingest.methods.unsaid import Ask, say, take_unsaid
 from pg_ingest.postgres.partitions import partitions_of
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.snapshot import Snapshot
@@ -240,6 +241,10 @@ def _unfiltered(_piece: Piece, _columns: Sequence[Column]) -> None:
     return None
 
 
+def _cannot_ask(_keys: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    raise ReadAnew(f"{', '.join(columns)} are not told by the log")
+
+
 def steps(
     replication: Replication,
     bookmark: LogBasedBookmark,
@@ -248,6 +253,7 @@ def steps(
     passing: Callable[[Piece, Sequence[Column]], Passing | None] = _unfiltered,
     *,
     inserts_only: bool = False,
+    reread: Callable[[Piece, pl.DataFrame, Sequence[str]], pl.DataFrame] | None = None,
 ) -> Iterator[Reading]:
     """What must be applied of `pieces`, one Reading a step; each bookmark follows from the one before.
 
@@ -256,6 +262,7 @@ def steps(
         passing: the row filter for a piece and its chosen columns; None where there is none, or where the
             log has only rows that pass.
         inserts_only: no old rows are published, so no identity is needed.
+        reread: `postgres.reread` with the source at hand, for values that the log did not tell.
 
     Raises `shape.ReadAnew` when only a new snapshot can go on from here.
     """
@@ -264,7 +271,6 @@ def steps(
         if not len(rows):
             continue
         columns = _chosen(replication, piece.columns)
-        rows = all_said(rows, columns)
         if len(columns) < len(piece.columns):
             chosen = {column.name for column in columns}
             rows = without_columns(rows, [c.name for c in piece.columns if c.name not in chosen])
@@ -277,9 +283,12 @@ def steps(
         if replication.where is not None:
             check_sent(rows)
         asked = passing(piece, columns)
+        ask = partial(reread, piece) if reread is not None else _cannot_ask
         for part in _parts(rows):
             size = round(piece.size * len(part) / max(len(piece.rows), 1))
-            bookmark, reading = _step(replication, bookmark, columns, part, size, reshape, asked)
+            bookmark, reading = _step(
+                replication, bookmark, columns, part, size, reshape, asked, ask
+            )
             yield reading
             reshape = Reshape()
 
@@ -320,12 +329,16 @@ def _step(
     size: int,
     reshape: Reshape,
     passing: Passing | None,
+    ask: Ask,
 ) -> tuple[LogBasedBookmark, Reading]:
     soft = replication.shape is Shape.SOFT_DELETE
     key = _renamed(bookmark.key, reshape)
+    rows, unsaid = take_unsaid(rows, key, [column.name for column in columns])
     scope: Changes | Counts
     if key:
         folded = fold(rows, key)
+        if unsaid is not None:
+            folded = say(folded, unsaid, key, ask)
         if passing is not None:
             folded = filter_states(folded, key, passing)
         batch = keyed_rows(folded.states, columns, key, soft=soft, size=size)

@@ -35,7 +35,7 @@ _ASK = """SELECT string_agg(CASE WHEN (
 SELECT _pgi_place{columns} FROM unnest({values}) WITH ORDINALITY AS _pgi_sent ({names}, _pgi_place)
 ) AS _pgi_row"""
 
-_COLLATIONS = """
+COLLATIONS = """
 SELECT a.attname::text, n.nspname::text, c.collname::text FROM pg_attribute AS a
 JOIN pg_collation AS c ON c.oid = a.attcollation JOIN pg_namespace AS n ON n.oid = c.collnamespace
 WHERE a.attrelid = %s::oid AND a.attnum > 0 AND NOT a.attisdropped AND c.collname <> 'default'
@@ -96,7 +96,7 @@ class RowFilter:
         self._session = session
         self._table = table
         self._where = where
-        found = session.rows(_COLLATIONS, (oid,), what=f"looking at the collations of {table}")
+        found = session.rows(COLLATIONS, (oid,), what=f"looking at the collations of {table}")
         self._collations = {name: (schema, collation) for name, schema, collation in found}
         self.plan = self._plan(columns)
         named = tuple(c for c in columns if c.name.casefold() in where.casefold())
@@ -107,8 +107,8 @@ class RowFilter:
     def passing(self, rows: pl.DataFrame) -> pl.Series:
         """For each row whether it passes; its columns are texts as PostgreSQL prints them."""
         answers = [""]
-        for part in _bounded(rows.select([column.name for column in self.needed])):
-            statement = self._statement(self.needed, _arrays(part, self.needed))
+        for part in bounded(rows.select([column.name for column in self.needed])):
+            statement = self._statement(self.needed, arrays_of(part, self.needed))
             ((answer,),) = self._session.rows(statement, what=f"filtering changes of {self._table}")
             answers.append(answer)
         flags = np.frombuffer("".join(answers).encode(), dtype=np.uint8)
@@ -146,7 +146,7 @@ class RowFilter:
             sql.SQL(", {}::{}{} AS {}").format(
                 name,
                 sql.SQL(column.type.display),
-                _collate(self._collations.get(column.name)),
+                collate(self._collations.get(column.name)),
                 sql.Identifier(column.name),
             )
             for name, column in zip(names, columns, strict=True)
@@ -160,13 +160,13 @@ class RowFilter:
         )
 
 
-def _collate(collation: tuple[str, str] | None) -> sql.Composable:
+def collate(collation: tuple[str, str] | None) -> sql.Composable:
     if collation is None:
         return sql.SQL("")
     return sql.SQL(" COLLATE {}").format(sql.Identifier(*collation))
 
 
-def _bounded(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+def bounded(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """In order, pieces of about REQUEST_BYTES, of at least one row."""
     if not len(rows):
         return
@@ -179,7 +179,7 @@ def _bounded(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
         yield rows.slice(start, end - start)
 
 
-def _arrays(rows: pl.DataFrame, columns: Sequence[Column]) -> list[str]:
+def arrays_of(rows: pl.DataFrame, columns: Sequence[Column]) -> list[str]:
     """Each column as the text of an array."""
     elements = [
         pl.when(value.is_null())
