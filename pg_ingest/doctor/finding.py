@@ -61,6 +61,7 @@ class Test(StrEnum):
     TABLES = "tables"
     DEFAULT_PRIVILEGES = "default-privileges"
     PUBLICATION = "publication"
+    PLUGIN = "plugin"
     SLOT = "slot"
     HEARTBEAT = "heartbeat"
     # a table

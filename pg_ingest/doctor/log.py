@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from pg_ingest.config.log import LogConfig
+from pg_ingest.config.log import LogConfig, Plugin
 from pg_ingest.config.selection import Replication
 from pg_ingest.doctor.finding import (
     Finding,
@@ -15,6 +15,8 @@ from pg_ingest.doctor.finding import (
     skipped,
     warning,
 )
+from pg_ingest.doctor.slot import check_identity, check_slot
+from pg_ingest.doctor.wal2json import check_wal2json
 from pg_ingest.errors import MethodUnavailable, PgIngestError
 from pg_ingest.postgres.faults import quoted
 from pg_ingest.postgres.publication import (
@@ -24,10 +26,10 @@ from pg_ingest.postgres.publication import (
     read_publication,
 )
 from pg_ingest.postgres.session import Session
-from pg_ingest.postgres.slot import check_kind, usable_slot
+from pg_ingest.postgres.slot import check_kind
 from pg_ingest.postgres.table_facts import may_publish
 from pg_ingest.publish_log import unpublishable
-from pg_ingest.table import Table, TableId
+from pg_ingest.table import Table
 
 
 def check_log(
@@ -48,7 +50,10 @@ def check_log(
         yield skipped(subject, Test.SLOT, blocked)
         yield skipped(subject, Test.PUBLICATION, blocked)
         return
-    yield _slot(session, log, subject, blocked)
+    if log.plugin is Plugin.WAL2JSON:
+        yield from check_wal2json(session, log, logged, blocked=blocked)
+        return
+    yield check_slot(session, log, subject, blocked)
     try:
         found = read_publication(session, log.publication)
         tables = [table for _, table in logged]
@@ -59,23 +64,9 @@ def check_log(
     good = [table for table in tables if table.id not in bad]
     yield _publication(session, log, found, good, subject)
     for table in tables:
-        yield _identity(f"{subject}/{table.id}", table, bad)
+        yield check_identity(f"{subject}/{table.id}", table, bad)
         if found is not None and table.id not in bad:
             yield _published(session, found, table, f"{subject}/{table.id}")
-
-
-def _slot(session: Session, log: LogConfig, subject: str, blocked: str) -> Finding:
-    name = log.slot_name(session.database)
-    try:
-        found = usable_slot(session, name, log.plugin)
-    except PgIngestError as error:
-        return failed(subject, Test.SLOT, error)
-    if found is not None:
-        fact = f"{found.name}, {found.behind:,} bytes of WAL kept for it"
-        return passed(subject, Test.SLOT, fact)
-    if blocked:
-        return skipped(subject, Test.SLOT, blocked)
-    return passed(subject, Test.SLOT, f"{name} will be made by the first sync")
 
 
 def _publication(
@@ -113,13 +104,6 @@ _CAREFUL = (
     "first give every table in it a primary key or a REPLICA IDENTITY, or the server will refuse the"
     " application's UPDATE and DELETE; then "
 )
-
-
-def _identity(subject: str, table: Table, bad: Mapping[TableId, PgIngestError]) -> Finding:
-    if table.id in bad:
-        return failed(subject, Test.REPLICA_IDENTITY, bad[table.id])
-    columns = f" ({', '.join(table.identity_columns)})" if table.identity_columns else ""
-    return passed(subject, Test.REPLICA_IDENTITY, f"{table.identity.value}{columns}")
 
 
 def _published(session: Session, found: Publication, table: Table, subject: str) -> Finding:

@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from psycopg import sql
+
 from pg_ingest.errors import (
     MethodUnavailable,
     PermissionMissing,
@@ -164,6 +166,10 @@ def create_slot(session: Session, name: str, plugin: str) -> Slot:
             what=f"creating slot {name}",
         )
     except PermissionMissing as error:
+        if "output plugin" in error.detail:
+            raise PermissionMissing(
+                error.message, detail=error.detail, hint=allow_plugin(plugin)
+            ) from None
         raise PermissionMissing(
             error.message,
             detail=error.detail,
@@ -176,6 +182,35 @@ def create_slot(session: Session, name: str, plugin: str) -> Slot:
             f"slot {name} vanished directly after it was created", hint="does somebody drop slots?"
         )
     return slot
+
+
+_ALLOWED = """
+SELECT r.rolsuper, coalesce(pg_has_role(g.oid, 'usage'), false),
+  (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'output_plugin_libraries')
+FROM pg_catalog.pg_roles AS r
+LEFT JOIN pg_catalog.pg_roles AS g ON g.rolname = 'pg_read_all_settings'
+WHERE r.rolname = current_user
+"""
+
+
+def plugin_allowed(session: Session, plugin: str) -> bool | None:
+    """Whether our role may use an output plugin; None where it may not know.
+
+    Newer minor versions let roles other than superusers use only those that `output_plugin_libraries`
+    names, a setting that only `pg_read_all_settings` shows.
+    """
+    ((superuser, sees, listed),) = session.rows(_ALLOWED, what="looking at the output plugins")
+    if superuser or (sees and listed is None):
+        return True
+    if listed is None:
+        return None
+    return plugin in (name.strip().strip('"') for name in listed.split(","))
+
+
+def allow_plugin(plugin: str) -> str:
+    """The statement that allows it to all roles with REPLICATION; each name is a text of its own."""
+    names = sql.SQL(", ").join(map(sql.Literal, ("pgoutput", plugin))).as_string(None)
+    return f"ALTER SYSTEM SET output_plugin_libraries = {names}; SELECT pg_reload_conf();"
 
 
 def check_kind(session: Session) -> None:

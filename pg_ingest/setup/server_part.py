@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pg_ingest.config.log import Plugin
 from pg_ingest.config.needs import Needs
 from pg_ingest.postgres.provider import Provider
 from pg_ingest.setup import steps
@@ -18,12 +19,14 @@ def settings_of(needs: Needs) -> tuple[Setting, ...]:
     if not needs.logged:
         return ()
     count = max(_ROOM, len(needs.databases) + 5)
+    plugin = (steps.WAL2JSON,) if needs.settings.log.plugin is Plugin.WAL2JSON else ()
     return (
         steps.LOGICAL,
         steps.slots(count),
         steps.senders(count),
         steps.KEEP,
         steps.SENDER_TIMEOUT,
+        *plugin,
     )
 
 
@@ -90,8 +93,10 @@ def _managed(settings: tuple[Setting, ...], provider: Provider) -> Iterator[str]
 
 
 def _by_itself(setting: Setting, provider: Provider) -> bool:
-    """What the provider has set already, or does not let anybody set."""
-    return provider is Provider.SUPABASE and setting.name == "wal_level"
+    """What the provider has set already, or sees to itself."""
+    return setting is steps.WAL2JSON or (
+        provider is Provider.SUPABASE and setting.name == "wal_level"
+    )
 
 
 def _network(needs: Needs, provider: Provider) -> Iterator[str]:

@@ -57,6 +57,12 @@ SENDER_TIMEOUT = Setting(
     "wal_sender_timeout", "60s", "the server notices a reader that is gone; 0 would never notice"
 )
 
+WAL2JSON = Setting(
+    "output_plugin_libraries",
+    "'pgoutput, wal2json'",
+    "the plugin may be used; only newer minor versions know this setting",
+)
+
 
 def slots(count: int) -> Setting:
     """Room for that many replication slots."""
