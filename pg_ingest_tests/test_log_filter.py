@@ -146,6 +146,22 @@ def test_another_type_of_a_filtered_column_means_reading_anew(shop: Following) -
     assert shop.rows("select id from shop.o") == [(2,), (4,), (6,), (7,)]
 
 
+def test_a_column_of_the_filter_that_gets_another_name(shop: Following) -> None:
+    table = logged("o", where="n < 4")
+    shop.sync(table)
+    shop.database.execute("update o set n = 9 where id = 1")
+    shop.database.execute("alter table o rename n to amount")
+    shop.database.execute("update o set amount = 1 where id = 6")
+    error = shop.apply(shop.capture(table), table)["o"].error
+    assert isinstance(error, QueryRefused)
+    assert 'column "n" does not exist' in error.detail
+    table = logged("o", where="amount < 4")
+    report = shop.sync(table)["o"].report
+    assert report is not None
+    assert report.phase == "snapshot"
+    assert shop.stored("o") == shop.source("o", "amount < 4")
+
+
 def test_a_filter_that_fails_for_a_row_that_is_gone_again(shop: Following) -> None:
     table = logged("o", where="10 / n > 2")
     shop.sync(table)
