@@ -8,7 +8,8 @@ import pytest
 
 from pg_ingest.config.load import LoadedConfig
 from pg_ingest.defs.factory import build_definitions
-from pg_ingest.defs.resources import PostgresResource, SourceConnection
+from pg_ingest.defs.resources import PostgresResource, SourceConnection, source_resource
+from pg_ingest.defs.route import Route
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.defs.conftest import Write
 from pg_ingest_tests.defs.test_materialize import facts
@@ -130,6 +131,40 @@ def test_each_source_has_one(shop: Shop, database: Database) -> None:
     tags = {"database": database.name}
     assert job.execute_in_process(tags=tags, asset_selection=chosen).success
     assert seen == [42]
+
+
+def test_what_it_is_given_by_default_changes_nothing(write: Write) -> None:
+    loaded = write(
+        "databases: [app]\nssh: {host: bastion, user: u, agent: true}\n"
+        'limits: {max_rate: 20MB, quiet_hours: {from: "08:00", to: "18:00"}}\n' + ORDERS
+    )
+    route = Route("shop", loaded.config)
+    made = source_resource("shop", route.settings)(dg.build_init_resource_context())
+    assert route.reached_by(made.settings) is route
+
+
+def test_a_run_of_log_based_tables_too(
+    write: Write, database: Database, instance: dg.DagsterInstance
+) -> None:
+    database.execute("create table orders (id int primary key)")
+    database.execute("insert into orders values (1), (2)")
+    loaded = write(
+        f"databases: [{database.name}]\nmethod: log_based\ntables: {{public.orders: {{}}}}\n"
+    )
+    job = build_definitions(loaded, {}).resolve_job_def("sync_shop")
+    place = {"host": database.host, "port": database.port}
+    try:
+        found = job.execute_in_process(
+            instance=instance,
+            partition_key=database.name,
+            run_config={"resources": {"postgres_shop": {"config": place}}},
+        )
+        assert facts(found, "orders")["dagster/row_count"] == 2
+    finally:
+        database.execute(
+            "select pg_drop_replication_slot(slot_name) from pg_replication_slots"
+            f" where database = '{database.name}'"
+        )
 
 
 def test_a_run_may_reach_another_server(
