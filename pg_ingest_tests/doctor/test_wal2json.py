@@ -16,11 +16,12 @@ from pg_ingest.errors import PermissionMissing
 from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.slot import create_slot
 from pg_ingest.table import TableId
-from pg_ingest_tests.conftest import Database
+from pg_ingest_tests.conftest import Database, fresh
 from pg_ingest_tests.following import logged
 from pg_ingest_tests.postgres.conftest import server_for
-from pg_ingest_tests.servers import needs_system_server, system_server
-from pg_ingest_tests.wal2json_server import ALLOW_LIST, fresh_database, has_allow_list
+from pg_ingest_tests.servers import needs_system_server, packaged, wal2json_settings
+
+ALLOW_LIST = "output_plugin_libraries"
 
 pytestmark = needs_system_server
 
@@ -28,15 +29,13 @@ pytestmark = needs_system_server
 @pytest.fixture(scope="module")
 def strict() -> Iterator[Cluster]:
     """A server as it is installed: where there is a list of plugins, wal2json is not on it."""
-    binaries = system_server()
-    assert binaries is not None
-    with Cluster(binaries=binaries) as running:
+    with Cluster(binaries=packaged()) as running:
         yield running
 
 
 @pytest.fixture
 def shop(strict: Cluster) -> Iterator[Database]:
-    with fresh_database(strict) as database:
+    for database in fresh(strict):
         database.execute("create table keyed (id int primary key); create table bare (id int)")
         database.execute("create role follower login replication")
         database.execute("grant select on keyed, bare to follower")
@@ -62,8 +61,8 @@ def test_only_tables_it_can_list(shop: Database) -> None:
     assert told["public.bare replica-identity"].verdict is Verdict.FAILED
 
 
-def test_a_plugin_that_is_not_allowed(shop: Database, strict: Cluster) -> None:
-    if not has_allow_list(strict.binaries):
+def test_a_plugin_that_is_not_allowed(shop: Database) -> None:
+    if not wal2json_settings():
         pytest.skip("this server has no list of plugins")
     plugin = f"{shop.name} plugin"
     assert found(shop)[plugin].verdict is Verdict.SKIPPED  # the list is hidden from ordinary roles
