@@ -22,6 +22,7 @@ FLOORS: dict[str, int] = {
     "replicate": 4,
     "chunked_load": 4,
     "capture_log": 4,
+    "list_log": 4,
     "publish_log": 4,
     "apply_log": 4,
     "load_log": 4,
