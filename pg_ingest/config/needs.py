@@ -21,11 +21,16 @@ _HIDDEN = {
     Method.LOG_BASED: ("ctid",),
     Method.XMIN: ("ctid", "xmin"),
     Method.DELTA_SNAPSHOT: ("ctid", "xmin"),
+    Method.SNAPSHOT_DIFF: ("ctid",),
 }
 """Hidden columns that a method reads: `ctid` to read a table in ranges, `xmin` to find changed rows."""
 
-_PARTITIONS = ("tableoid", "xmin", "xmax", "cmin")
-"""With the log, a partition that is attached with its rows is recognised by these."""
+_PARTITIONS = {
+    Method.LOG_BASED: ("tableoid", "xmin", "xmax", "cmin"),
+    Method.XMIN: ("tableoid",),
+    Method.DELTA_SNAPSHOT: ("tableoid",),
+}
+"""What tells of a partition that is attached that it comes with rows, or lets just its rows be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +174,7 @@ def _described(settings: SourceConfig, replication: Replication, table: Table) -
 
 def hidden_columns(method: Method, *, partitioned: bool) -> tuple[str, ...]:
     """Hidden columns that a method reads of a table; a grant of single columns must name them too."""
-    more = _PARTITIONS if partitioned and method is Method.LOG_BASED else ()
+    more = _PARTITIONS.get(method, ()) if partitioned else ()
     return tuple(dict.fromkeys((*_HIDDEN.get(method, ()), *more)))
 
 

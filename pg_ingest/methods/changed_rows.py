@@ -97,10 +97,9 @@ def planned(
             hint="take `method: full_table` for a table with `partition_by`",
         )
     columns = chosen_columns(session, replication, table)
-    group = replication.update_key
-    key = key_columns(replace(replication, key=group or replication.key), table, columns)
+    key = key_columns(replication, table, columns)
     refuse_without_xmin(session, replication, table)
-    plan = Plan(table, columns, key, replication.where, grouped=bool(group))
+    plan = Plan(table, columns, key, replication.where, grouped=bool(replication.update_key))
     session.explain(plan.rows())
     return plan
 
@@ -115,11 +114,12 @@ def refuse_without_xmin(session: Session, replication: Replication, table: Table
             detail=f"it is a {table.kind}" if not detail else f"stored otherwise: {detail}",
             hint=f"{replication.method} needs a table; take `method: key_based` or `method: full_table`",
         )
-    if not row_versions.may_read_xmin(session, table):
+    hidden = row_versions.hidden_from(session, table)
+    if hidden:
         raise PermissionMissing(
-            f"{table.id}: the hidden column xmin may not be read by role {session.role}",
-            detail="only some columns of the table are granted, and xmin is one that has to be granted too",
-            hint=f"{grant_columns(table.id, ['xmin'], session.role)}"
+            f"{table.id}: hidden columns may not be read by role {session.role}: {', '.join(hidden)}",
+            detail="only some columns of the table are granted, and these have to be granted too",
+            hint=f"{grant_columns(table.id, hidden, session.role)}"
             " or grant SELECT on the whole table, or take another method",
         )
 

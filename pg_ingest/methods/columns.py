@@ -54,11 +54,11 @@ def refuse_missing(table: Table, setting: str, names: tuple[str, ...] | list[str
 def key_columns(
     replication: Replication, table: Table, chosen: tuple[Column, ...]
 ) -> tuple[str, ...]:
-    """The columns that identify a row: the declared key, else the primary key.
+    """The columns that identify a row, or a group of rows: the declared key, else the primary key.
 
     Raises MethodUnavailable without one, SourceTableChanged when a declared column is gone or not read.
     """
-    key = replication.key or table.primary_key
+    key = replication.update_key or replication.key or table.primary_key
     if not key:
         raise MethodUnavailable(
             f"{table.id} has no primary key",

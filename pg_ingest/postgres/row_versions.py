@@ -170,11 +170,14 @@ def durable_id(session: Session) -> int:
     return int(epoch) * IDS + int(low)
 
 
-def may_read_xmin(session: Session, table: Table) -> bool:
-    """Whether the role may read the hidden column: with the table, or granted by itself."""
-    query = "SELECT pg_catalog.has_column_privilege(%s::oid, 'xmin', 'SELECT')"
-    ((may,),) = session.rows(query, [table.oid], what=f"looking at the rights on {table.id}")
-    return bool(may)
+def hidden_from(session: Session, table: Table) -> tuple[str, ...]:
+    """The hidden columns we need that the role may not read, because only other columns were granted."""
+    needed = ["xmin", "tableoid"] if table.kind is RelationKind.PARTITIONED else ["xmin"]
+    query = (
+        "SELECT c FROM unnest(%s::text[]) AS c WHERE NOT has_column_privilege(%s::oid, c, 'SELECT')"
+    )
+    what = f"looking at the rights on {table.id}"
+    return tuple(name for (name,) in session.rows(query, [needed, table.oid], what=what))
 
 
 _STRANGE = """

@@ -10,9 +10,10 @@ import pytest
 from pg_ingest.demo.cluster import Cluster, embedded_binaries
 from pg_ingest.errors import MethodUnavailable
 from pg_ingest.methods import key_ranges
+from pg_ingest.postgres import row_versions
 from pg_ingest.replicate import replicate
 from pg_ingest_tests.conftest import Database
-from pg_ingest_tests.methods.conftest import Pair, differing, full, keyed
+from pg_ingest_tests.methods.conftest import Pair, by_xmin, delta, differing, full, keyed
 from pg_ingest_tests.servers import other_servers
 
 SERVERS = other_servers() or {18: embedded_binaries()}
@@ -108,3 +109,58 @@ def test_changed_ranges(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
         "select a, b, v, w from t"
     )
     assert pair.sync(which).rows_read == 0
+
+
+def test_row_versions_and_deletes(pair: Pair) -> None:
+    seen, exact, grouped = by_xmin("t"), delta("u"), delta("w", update_key=("id",))
+    tables = (("t", seen), ("u", exact), ("w", grouped))
+    for name, replication in tables:
+        key = "" if name == "w" else "primary key"
+        pair.database.execute(
+            f"create table {name} (id int {key}, v text);"
+            f" insert into {name} select g, 'a' from generate_series(1, 50) g"
+        )
+        pair.sync(replication)
+    with pair.database.connect() as late:
+        late.execute("begin")
+        for name, _ in tables:
+            late.execute(f"insert into {name} values (100, 'late')")
+        for name, replication in tables:
+            pair.database.execute(
+                f"delete from {name} where id = 1; update {name} set v = 'b' where id = 2;"
+                f" insert into {name} values (60, 'n')"
+            )
+            pair.sync(replication)
+        late.execute("commit")
+    for name, replication in tables:
+        pair.sync(replication)
+        there = pair.source(f"select * from {name}")
+        stored = pair.stored(replication)
+        assert [row for row in stored if name != "t" or row[0] != "1"] == there
+        pair.database.execute(f"vacuum full {name}")
+        report = pair.sync(replication)
+        assert "has another file" in report.notes[0]
+        assert pair.stored(replication) == there
+
+
+def test_partitions_and_rights(pair: Pair) -> None:
+    """The questions about partitions, rights and the server's history, in each version's catalogue."""
+    pair.database.execute(
+        "drop role if exists plain; create role plain login;"
+        " create table t (id int, v text) partition by range (id);"
+        " create table t1 partition of t for values from (0) to (100);"
+        " create table t2 partition of t for values from (100) to (200);"
+        " insert into t select g, 'a' from generate_series(1, 199) g;"
+        " grant usage on schema public to plain; grant select (id, v, xmin, tableoid) on t to plain"
+    )
+    replication = delta("t", key=("id",))
+    pair.sync(replication, user="plain")
+    pair.database.execute("alter table t detach partition t2; insert into t values (0, 'n')")
+    report = pair.sync(replication, user="plain")
+    assert (report.phase, report.counts.inserted, report.counts.deleted) == ("incremental", 1, 100)
+    assert pair.stored(replication) == pair.source("select * from t")
+    pair.database.execute("alter table t attach partition t2 for values from (100) to (200)")
+    assert pair.sync(replication, user="plain").counts.inserted == 100
+    with pair.server("plain").session(pair.database.name) as session:
+        assert len(row_versions.server_of(session).split("/")) == 3
+        assert row_versions.durable_id(session) > 0

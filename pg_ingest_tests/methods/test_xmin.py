@@ -269,6 +269,20 @@ def test_the_hidden_column_must_be_granted(pair: Pair) -> None:
         pair.database.execute(f"drop owned by {role}; drop role {role}")
 
 
+def test_the_hidden_columns_of_a_partitioned_table(pair: Pair) -> None:
+    role = f"{pair.database.name}_reader"
+    pair.database.execute(
+        "create table t (id int primary key) partition by range (id);"
+        f" create role {role} login; grant select (id) on t to {role}"
+    )
+    try:
+        with pytest.raises(PermissionMissing) as refused:
+            pair.sync(BY_XMIN, user=role)
+        assert 'GRANT SELECT ("xmin", "tableoid")' in refused.value.hint
+    finally:
+        pair.database.execute(f"drop owned by {role}; drop role {role}")
+
+
 def test_odd_names(pair: Pair, tmp_path: Path) -> None:
     pair.database.execute(
         """create table "T %s ""x" ("Id {}" int, "a'b" text, primary key ("a'b", "Id {}"))"""
