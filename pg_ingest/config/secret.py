@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, assert_never
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
@@ -18,6 +19,7 @@ from pg_ingest.config.secret_places import Env, File, Literal, Place
 
 _KINDS = ("env", "file", "aws_secret")
 _AWS_OPTIONS = ("key", "region", "endpoint_url")
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _WRITE = "write {env: NAME}, {file: path} or {aws_secret: name, key: …}"
 
 
@@ -185,6 +187,11 @@ def _parsed_aws(value: dict[Any, Any]) -> AwsSecret:
     known = ("aws_secret", *_AWS_OPTIONS)
     check_members(value, known)
     name, *options = (str(value.get(key, "")) for key in known)
+    endpoint = urlsplit(options[-1])
+    if options[-1] and (endpoint.scheme not in ("http", "https") or not endpoint.hostname):
+        raise refuse("has an endpoint_url that is no address", "write https://…")
+    if endpoint.scheme == "http" and endpoint.hostname not in _THIS_MACHINE:
+        raise refuse("would bring the secret over the network in clear", "write https://…")
     return AwsSecret(name, *options)
 
 

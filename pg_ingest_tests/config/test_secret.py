@@ -139,6 +139,14 @@ def test_no_error_quotes_it(write: Any, content: Any) -> None:
         ),
         ({"aws_secret": ""}, "has no text after aws_secret: — write a text: {aws_secret: …}"),
         ({"aws_secret": "n", "key": 5}, "has no text after key: — write a text: {key: …}"),
+        (
+            {"aws_secret": "n", "endpoint_url": "http://vpce.internal"},
+            "would bring the secret over the network in clear — write https://…",
+        ),
+        (
+            {"aws_secret": "n", "endpoint_url": "vpce.internal"},
+            "has an endpoint_url that is no address — write https://…",
+        ),
         ({"rds_iam": "eu-west-1"}, "names no single place — write {rds_iam: {region: …}}"),
         ({"rds_iam": {"rgion": "x"}}, "has an unknown key — did you mean region?"),
         ({"rds_iam": {}, "env": "A"}, "names no single place — write {rds_iam: {region: …}}"),
