@@ -19,18 +19,15 @@ from pg_ingest.table import RelationKind, SourceCatalog, Table, TableId
 _HIDDEN = {
     Method.FULL_TABLE: ("ctid",),
     Method.LOG_BASED: ("ctid",),
-    Method.XMIN: ("ctid", "xmin"),
-    Method.DELTA_SNAPSHOT: ("ctid", "xmin"),
+    Method.XMIN: ("ctid", "xmin", "tableoid"),
+    Method.DELTA_SNAPSHOT: ("ctid", "xmin", "tableoid"),
     Method.SNAPSHOT_DIFF: ("ctid",),
 }
-"""Hidden columns that a method reads: `ctid` to read a table in ranges, `xmin` to find changed rows."""
+"""Hidden columns that a method reads: `ctid` to read a table in ranges, `xmin` to find changed rows, `tableoid`
+to read those of a partition."""
 
-_PARTITIONS = {
-    Method.LOG_BASED: ("tableoid", "xmin", "xmax", "cmin"),
-    Method.XMIN: ("tableoid",),
-    Method.DELTA_SNAPSHOT: ("tableoid",),
-}
-"""What tells of a partition that is attached that it comes with rows, or lets just its rows be read."""
+_PARTITIONS = ("tableoid", "xmin", "xmax", "cmin")
+"""With the log, a partition that is attached with its rows is recognised by these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +54,7 @@ class OpenNeed:
         matching, but_not: regular expressions (PostgreSQL's) over `schema.table`; None: no condition.
         kinds: of `pg_class.relkind`.
         only, without: columns that are read, columns that are not; None and () for all.
+        also: names that the row filter may read, of columns if there are such.
         hidden: hidden columns, where columns are chosen.
         logged, more: as of TableNeed.
     """
@@ -66,6 +64,7 @@ class OpenNeed:
     kinds: str
     only: tuple[str, ...] | None
     without: tuple[str, ...]
+    also: tuple[str, ...]
     hidden: tuple[str, ...]
     logged: bool
     more: bool
@@ -153,16 +152,13 @@ def _described(settings: SourceConfig, replication: Replication, table: Table) -
     more = str(table.id) not in settings.tables
     if replication.columns is None and not replication.exclude_columns:
         return TableNeed(table.id, None, logged, more)
-    where = replication.where or ""
     read = {
         column.name
         for column in table.columns
         if (replication.columns is None or column.name in replication.columns)
         and column.name not in replication.exclude_columns
     }
-    read |= {
-        c.name for c in table.columns if re.search(rf"(?<!\w){re.escape(c.name)}(?!\w)", where)
-    }
+    read |= set(names_in(replication.where))
     names = [column.name for column in table.columns if column.name in read]
     hidden: tuple[str, ...] = ()
     if table.kind in (RelationKind.TABLE, RelationKind.PARTITIONED):
@@ -172,9 +168,20 @@ def _described(settings: SourceConfig, replication: Replication, table: Table) -
     return TableNeed(table.id, (*names, *hidden), logged, more)
 
 
+def names_in(where: str | None) -> tuple[str, ...]:
+    """What could be names of columns in a row filter: its words outside of texts, as the server folds them.
+
+    Whoever filters by a column must be allowed to read it, also where it is not replicated.
+    """
+    outside = re.sub(r"'(?:[^']|'')*'", " ", where or "")
+    quoted = [name.replace('""', '"') for name in re.findall(r'"((?:[^"]|"")+)"', outside)]
+    words = re.findall(r"[^\W\d][\w$]*", re.sub(r'"(?:[^"]|"")+"', " ", outside))
+    return tuple(dict.fromkeys((*quoted, *(word.lower() for word in words))))
+
+
 def hidden_columns(method: Method, *, partitioned: bool) -> tuple[str, ...]:
     """Hidden columns that a method reads of a table; a grant of single columns must name them too."""
-    more = _PARTITIONS.get(method, ()) if partitioned else ()
+    more = _PARTITIONS if partitioned and method is Method.LOG_BASED else ()
     return tuple(dict.fromkeys((*_HIDDEN.get(method, ()), *more)))
 
 
@@ -198,6 +205,7 @@ def _open(settings: SourceConfig, replications: tuple[Replication, ...]) -> Iter
                 "rpvmf",
                 each.columns,
                 each.exclude_columns,
+                names_in(each.where),
                 hidden_columns(each.method, partitioned=True),
                 logged=each.method is Method.LOG_BASED,
                 more=False,
@@ -213,6 +221,7 @@ def _open(settings: SourceConfig, replications: tuple[Replication, ...]) -> Iter
             "rpvm",
             table.columns,
             table.exclude_columns or (),
+            names_in(table.where),
             hidden_columns(method, partitioned=True),
             logged=method is Method.LOG_BASED,
             more=True,
@@ -220,7 +229,7 @@ def _open(settings: SourceConfig, replications: tuple[Replication, ...]) -> Iter
     if settings.select_all:
         others = [*taken, *map(_translated, (*patterns, *settings.exclude))]
         logged = settings.method is Method.LOG_BASED
-        yield OpenNeed(None, _either(others), "rp", None, (), (), logged, more=True)
+        yield OpenNeed(None, _either(others), "rp", None, (), (), (), logged, more=True)
 
 
 def _either(expressions: list[str]) -> str | None:

@@ -28,7 +28,7 @@ from pg_ingest.batch import Batch
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.copy_csv import read_copy_csv
 from pg_ingest.methods.rows import Rows, of_these_files, rows_at_once
-from pg_ingest.postgres.ranges import PageRange, page_ranges
+from pg_ingest.postgres.ranges import page_ranges
 from pg_ingest.postgres.select import Condition, SelectQuery, select_rows
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.storage import files_of
@@ -61,43 +61,79 @@ def all_rows(
 
     Raises QueryRefused, PermissionMissing, SourceTableChanged before the first row.
     """
-    query = select_rows(table, columns, where=replication.where, bounds=bounds)
-    estimate = session.explain(query)
-    threads = min(session.limits.load_threads, session.limits.connections)
+    queries = _divided(session, table, columns, replication.where, bounds)
+    with ExitStack() as stack:
+        others = _others(session, table, queries, stack)
+        if others:
+            yield stack.enter_context(_in_parallel(session, others, table, queries))
+            return
+        query = select_rows(table, columns, where=replication.where, bounds=bounds)
+        yield stack.enter_context(rows_at_once(session, table, query))
+
+
+def all_rows_now(
+    session: Session, table: Table, columns: Sequence[Column], where: str | None
+) -> Iterator[Batch]:
+    """The same rows in the snapshot that the session is in; whoever took it compares the table's files."""
+    queries = _divided(session, table, columns, where)
+    with ExitStack() as stack:
+        others = _others(session, table, queries, stack)
+        if not others:
+            query = select_rows(table, columns, where=where)
+            stream = stack.enter_context(session.copy(query))
+            yield from read_copy_csv(stream, query.columns)
+            return
+        _join(session, others, stack)
+        crew = stack.enter_context(_crew([session, *others], queries))
+        yield from crew.batches()
+
+
+def _divided(
+    session: Session,
+    table: Table,
+    columns: Sequence[Column],
+    where: str | None,
+    bounds: Sequence[Condition] = (),
+) -> list[SelectQuery]:
+    """One query for each range of pages, none where it does not pay to divide."""
+    estimate = session.explain(select_rows(table, columns, where=where, bounds=bounds))
+    threads = _threads(session)
     large = estimate.rows >= LARGE * session.limits.chunk_rows
     selective = estimate.rows * _SELECTIVE < table.estimated_rows
-    with ExitStack() as stack:
-        ranges: tuple[PageRange, ...] = ()
-        others: list[Session] = []
-        if large and threads > 1 and not bounds and not selective:
-            ranges = page_ranges(session, table, threads * _RANGES_PER_CONNECTION)
-        if len(ranges) > 1:
-            others = _others(session, threads - 1, stack)
-        if not others:
-            rows = stack.enter_context(rows_at_once(session, table, query))
-            yield rows
-            return
-        queries = [
-            select_rows(table, columns, where=replication.where, bounds=[each]) for each in ranges
-        ]
-        log.info(
-            "reading in parallel: table=%s connections=%d ranges=%d",
-            *(table.id, 1 + len(others), len(ranges)),
-        )
-        with _in_parallel(session, others, table, queries) as together:
-            yield together
+    if not large or threads < 2 or bounds or selective:
+        return []
+    ranges = page_ranges(session, table, threads * _RANGES_PER_CONNECTION)
+    return [select_rows(table, columns, where=where, bounds=[each]) for each in ranges]
 
 
-def _others(session: Session, count: int, stack: ExitStack) -> list[Session]:
-    """Up to so many further sessions, which `stack` keeps open."""
-    others = []
-    for _ in range(count):
+def _threads(session: Session) -> int:
+    return min(session.limits.load_threads, session.limits.connections)
+
+
+def _others(
+    session: Session, table: Table, queries: Sequence[SelectQuery], stack: ExitStack
+) -> list[Session]:
+    """Further sessions to share the queries with, which `stack` keeps open."""
+    others: list[Session] = []
+    for _ in range(_threads(session) - 1 if len(queries) > 1 else 0):
         spare = session.server.spare_session(session.database, purpose="sync")
         other = stack.enter_context(spare)
         if other is None:
             break
         others.append(other)
+    if others:
+        log.info(
+            "reading in parallel: table=%s connections=%d ranges=%d",
+            *(table.id, 1 + len(others), len(queries)),
+        )
     return others
+
+
+def _join(first: Session, others: Sequence[Session], stack: ExitStack) -> None:
+    """The other sessions see the snapshot that the first one is in."""
+    name = first.export_snapshot()
+    for other in others:
+        stack.enter_context(other.snapshot(exported=name))
 
 
 @contextmanager
@@ -107,9 +143,7 @@ def _in_parallel(
     files = files_of(first, table)
     with ExitStack() as stack:
         snapshot = stack.enter_context(first.snapshot())
-        name = first.export_snapshot()
-        for other in others:
-            stack.enter_context(other.snapshot(exported=name))
+        _join(first, others, stack)
         crew = stack.enter_context(_crew([first, *others], queries))
         yield Rows(snapshot, of_these_files(first, table, files, crew.batches()), files)
 

@@ -36,6 +36,7 @@ from pg_ingest.config.selection import Replication
 from pg_ingest.decode.types import arrow_schema
 from pg_ingest.decode.values import decode_column
 from pg_ingest.errors import ConfigError, MethodUnavailable
+from pg_ingest.methods.all_rows import all_rows_now
 from pg_ingest.methods.columns import chosen_columns, key_columns
 from pg_ingest.methods.key_ranges import KeyRanges, Runs, runs_of
 from pg_ingest.methods.moment import Moment, at_one_moment
@@ -212,7 +213,7 @@ def _part(plan: _Plan, survey: Survey, notes: list[str]) -> _Part | None:
     rows = sum(survey.found.rows[place] for place in changed)
     stored = sum(before.rows[place] for place in changed)
     if changed:
-        notes.append(f"{len(changed)} of {len(before.rows)} key ranges have changed")
+        notes.append(f"{len(changed):,} of {len(before.rows):,} key ranges changed")
     total = max(sum(survey.found.rows), sum(before.rows))
     if total >= WHOLE_FROM and 2 * max(rows, stored) > total:
         notes.append("they hold more than half of the rows: the whole table is read")
@@ -228,7 +229,7 @@ def _within(survey: Survey, runs: Runs) -> InRanges:
 
 def _batches(moment: Moment, plan: _Plan, survey: Survey, part: _Part | None) -> Iterator[Batch]:
     if part is None:
-        yield from moment.rows(plan.query())
+        yield from all_rows_now(plan.session, plan.table, plan.columns, plan.where)
     elif part.rows:
         yield from moment.rows(plan.query(part.within))
 

@@ -14,7 +14,7 @@ from pg_ingest.errors import SourceUnreachable
 from pg_ingest.methods import all_rows
 from pg_ingest.progress import Progress
 from pg_ingest.replicate import replicate
-from pg_ingest_tests.methods.conftest import Pair, full, keyed
+from pg_ingest_tests.methods.conftest import Pair, differing, full, keyed
 
 TABLE = full("t")
 SMALL_CHUNKS = {"chunk_rows": 500, "load_threads": 3}
@@ -61,7 +61,10 @@ def test_a_large_table_is_read_by_several(pair: Pair, caplog: pytest.LogCaptureF
     assert load(pair).counts.changed is False
 
 
-def test_the_rows_are_those_of_one_moment(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("which", [full("t"), differing("t")], ids=lambda each: each.method)
+def test_the_rows_are_those_of_one_moment(
+    pair: Pair, caplog: pytest.LogCaptureFixture, which: Replication
+) -> None:
     """Each update moves all rows to other pages and leaves `w` the same everywhere."""
     made(pair)
     stop = threading.Event()
@@ -75,13 +78,15 @@ def test_the_rows_are_those_of_one_moment(pair: Pair, caplog: pytest.LogCaptureF
     writer.start()
     try:
         for _ in range(3):
-            assert load(pair).counts.total == 6000
+            assert load(pair, which, reset=True).counts.total == 6000
             assert len(set(pair.stored(full("t"), "w"))) == 1
             assert len(set(pair.stored(full("t"), "id"))) == 6000
     finally:
         stop.set()
         writer.join()
-    assert connections(caplog) == [3, 3, 3]
+    assert set(connections(caplog)) == {3}  # a vacuum between two loads may make one look small
+    load(pair, which)
+    assert pair.stored(which) == pair.source("select * from t")
 
 
 def test_partitions_are_cut_together(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:

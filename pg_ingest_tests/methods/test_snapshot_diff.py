@@ -85,7 +85,7 @@ def test_only_changed_ranges_travel(pair: Pair) -> None:
     assert report.counts == LoadCounts(inserted=1, updated=2, deleted=1, rejected=0, total=400)
     assert report.phase == "incremental"
     assert 0 < report.rows_read < 80
-    assert "key ranges have changed" in report.notes[0]
+    assert "key ranges changed" in report.notes[0]
 
 
 def test_rows_that_did_not_change_keep_their_time(pair: Pair) -> None:
