@@ -1,13 +1,14 @@
 """One load by the product's own path, for a process that is measured from outside.
 
-    python -m bench.one_load CONFIG
+    python -m bench.one_load CONFIG [--reset] [--told]
 
-Prints what `replicate` reported, as JSON.
+Prints what `replicate` reported, as JSON; `--told`: which chunks it has stored before that.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 
@@ -18,8 +19,11 @@ from pg_ingest.postgres.session import Server
 from pg_ingest.replicate import replicate
 
 
-def main(path: Path) -> None:
+def main(path: Path, *options: str) -> None:
     """Replicate the single table of the configuration once."""
+    if "--told" in options:
+        logging.basicConfig(format="%(message)s", stream=sys.stdout)
+        logging.getLogger("pg_ingest.chunked_load").setLevel(logging.INFO)
     config = load_config(path).config
     ((source, settings),) = config.sources.items()
     (replication,) = select(config, source, None).replications
@@ -29,6 +33,7 @@ def main(path: Path) -> None:
         replication,
         settings.databases[0],
         max_rejected=settings.limits.max_rejected,
+        reset="--reset" in options,
     )
     counts = report.counts
     print(
@@ -48,4 +53,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import re
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ from pg_ingest import chunked_load
 from pg_ingest.batch import LoadReport
 from pg_ingest.config.method import Shape
 from pg_ingest.config.selection import Replication
-from pg_ingest.errors import DestinationFailed, SourceUnreachable
+from pg_ingest.errors import SourceUnreachable
+from pg_ingest.progress import Progress
 from pg_ingest.retain_log import retain_log
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.following import Following, following, logged
 
 T = logged("t")
-CHUNKS = 10
+CHUNKS = 7
 ROWS = 1000
 
 
@@ -32,9 +34,9 @@ ROWS = 1000
 def shop(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Following]:
-    """Chunks of 100 rows; progress is told with every batch."""
+    """Chunks of 150 rows; progress is told with every batch."""
     monkeypatch.setattr(chunked_load, "PROGRESS_SECONDS", 0.0)
-    limits = {"lock_timeout": 5, "chunk_rows": 100, "load_threads": 1}
+    limits = {"lock_timeout": 5, "chunk_rows": 150, "load_threads": 1}
     with following(database, tmp_path, limits=limits) as found:
         yield found
 
@@ -146,7 +148,7 @@ def test_a_value_that_the_log_leaves_out(shop: Following) -> None:
     shop.check(T)
 
 
-@pytest.mark.parametrize("chunk", [0, 6, 9])
+@pytest.mark.parametrize("chunk", [0, 3, 6])
 def test_a_key_that_changes_without_its_value(shop: Following, chunk: int) -> None:
     """903 becomes 30 and another row becomes 903, before or after their chunks are read."""
     made(shop)
@@ -174,9 +176,141 @@ def test_a_key_that_changes_with_all_values(shop: Following) -> None:
     shop.check(T)
 
 
+def interrupted(shop: Following, after: int, *tables: Replication, **options: Any) -> None:
+    """A load that breaks off while the chunk after that many is read."""
+    left = [None] * after
+
+    def progress(*_: Any) -> None:
+        if not left:
+            raise SourceUnreachable("broken by a test")
+        left.pop()
+
+    with pytest.raises(SourceUnreachable):
+        load(shop, *tables, progress=progress, **options)
+
+
+def test_finished_chunks_are_not_read_again(
+    shop: Following, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was written between the two runs is in the log, and the log is not thrown away meanwhile."""
+    made(shop)
+    interrupted(shop, 4)
+    assert chunks_stored(caplog) == [1, 2, 3, 4]
+    for change in (
+        "update t set w = 5 where id % 10 = 0",
+        "delete from t where id in (4, 996)",
+        "insert into t values (4, 'again')",
+    ):
+        shop.database.execute(change)
+        shop.capture(T)
+    shop.log["keep"] = "0s"
+    assert retain_log(shop.server, shop.destination, shop.folder, shop.database.name, [T]) == ()
+    seen: list[Progress] = []
+    report = load(shop, progress=lambda _, now: seen.append(now))
+    assert chunks_stored(caplog) == [5, 6, 7]
+    assert "4 of 7 chunks were stored before" in report.notes
+    assert {(now.earlier, now.expected) for now in seen} == {(4 * 143, ROWS)}
+    shop.check(T)
+
+
+def test_a_reset_that_was_interrupted_goes_on(
+    shop: Following, caplog: pytest.LogCaptureFixture
+) -> None:
+    made(shop)
+    load(shop)
+    shop.database.execute("update t set w = 1")
+    interrupted(shop, 5, reset=[T])
+    chunks_stored(caplog)
+    shop.database.execute("update t set w = 2 where id < 700")
+    assert load(shop).phase == "historical"
+    assert chunks_stored(caplog)[0] == 6
+    shop.check(T)
+
+
+@pytest.mark.parametrize("chunk", [0, 4])
+def test_rows_taken_away_at_once_begin_it_anew(shop: Following, chunk: int) -> None:
+    made(shop)
+    interrupted(shop, chunk)
+    shop.database.execute(
+        "truncate t; insert into t select g, 'y' from generate_series(1, 990) g; analyze t"
+    )
+    report = load(shop)
+    assert any("truncated" in note for note in report.notes)
+    assert report.phase == "historical"
+    shop.check(T)
+
+
+def test_other_settings_begin_it_anew(shop: Following) -> None:
+    made(shop)
+    interrupted(shop, 3)
+    report = load(shop, logged("t", exclude_columns=("big",)))
+    assert any("settings" in note for note in report.notes)
+    assert shop.rows("select count(*) from shop.t") == [(ROWS,)]
+
+
+def test_the_log_must_have_followed_it_since(shop: Following) -> None:
+    """Out of the publication for a while: what was written then is nowhere."""
+    made(shop)
+    interrupted(shop, 3)
+    shop.capture()
+    shop.database.execute("update t set w = 8")
+    report = load(shop)
+    assert any("has followed the table since" in note for note in report.notes)
+    shop.check(T)
+
+
+def test_soft_deletes_begin_with_the_table(shop: Following) -> None:
+    soft = logged("t", shape=Shape.SOFT_DELETE)
+    made(shop)
+    report = load(shop, soft, progress=writes(shop, "delete from t where id in (1, 990)"))
+    assert report.phase == "historical"
+    assert shop.rows("select count(*), count(_pgi_deleted_at) from shop.t") == [(998, 0)]
+    shop.database.execute("delete from t where id = 2")
+    load(shop, soft)
+    assert shop.rows("select id from shop.t where _pgi_deleted_at is not null") == [(2,)]
+
+
+def test_without_a_key_it_is_one_snapshot(shop: Following) -> None:
+    shop.database.execute(
+        "create table t (id int, v text); alter table t replica identity full;"
+        " insert into t select g % 300, 'x' from generate_series(1, 1000) g; analyze t"
+    )
+    progress = writes(shop, "delete from t where id = 7; insert into t values (8, 'x')")
+    report = load(shop, progress=progress)
+    assert report.phase == "snapshot"
+    shop.sync(T)
+    shop.check(T)
+
+
+def test_one_of_several_readers_fails(
+    shop: Following, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its error comes out, the others stop, and what they have stored counts."""
+    made(shop)
+    shop.limits["load_threads"] = 3
+    real, lock = chunked_load.wait_until_flushed, threading.Lock()
+    calls: list[int] = []
+
+    def broken(*arguments: Any) -> None:
+        with lock:
+            calls.append(1)
+        if len(calls) == 4:
+            raise SourceUnreachable("broken by a test")
+        real(*arguments)
+
+    monkeypatch.setattr(chunked_load, "wait_until_flushed", broken)
+    with pytest.raises(SourceUnreachable):
+        load(shop)
+    first = chunks_stored(caplog)
+    assert not [each for each in threading.enumerate() if each.name == "chunked_load"]
+    load(shop)
+    assert sorted(first + chunks_stored(caplog)) == list(range(1, CHUNKS + 1))
+    shop.check(T)
+
+
 @given(data=st.data())
 @settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_any_changes(shop: Following, data: st.DataObject) -> None:
     """Many small transactions, some of them open while chunks are read, and the log cut into small steps."""
