@@ -74,8 +74,27 @@ def tls_server() -> Iterator[TlsServer]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def wal2json_cluster() -> Iterator[Cluster]:
+    """The packaged server; tests that ask for it are marked with `needs_system_server`."""
+    settings = {"max_connections": "50", **servers.wal2json_settings()}
+    with Cluster(binaries=servers.packaged(), settings=settings) as running:
+        yield running
+
+
+@pytest.fixture
+def wal2json_database(wal2json_cluster: Cluster) -> Iterator[Database]:
+    """A fresh database there."""
+    yield from fresh(wal2json_cluster)
+
+
 @pytest.fixture
 def database(cluster: Cluster) -> Iterator[Database]:
+    yield from fresh(cluster)
+
+
+def fresh(cluster: Cluster) -> Iterator[Database]:
+    """A database of its own, dropped at the end."""
     name = f"t{os.getpid()}_{next(_numbers)}"
     admin = Database("postgres", cluster.host, cluster.port, cluster.user)
     admin.execute(f"create database {name} template template0")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,22 @@ def system_server() -> Path | None:
         if (folder / "bin" / "initdb").exists() and (folder / "lib" / "wal2json.so").exists()
     ]
     return _required(max(having, key=lambda each: int(each.parent.name), default=None))
+
+
+def packaged() -> Path:
+    """`system_server` for those who are marked with `needs_system_server`."""
+    found = system_server()
+    assert found is not None
+    return found
+
+
+def wal2json_settings() -> dict[str, str]:
+    """What the packaged server needs so that ordinary roles may use wal2json; only newer ones know it."""
+    described = subprocess.run(
+        [packaged() / "postgres", "--describe-config"], capture_output=True, text=True, check=True
+    )
+    name = "output_plugin_libraries"
+    return {name: "pgoutput, wal2json"} if name in described.stdout else {}
 
 
 def sshd() -> Path | None:

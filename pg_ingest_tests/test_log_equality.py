@@ -28,6 +28,7 @@ from pg_ingest.methods import log_based
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.following import Following, following
 from pg_ingest_tests.kinds_of_tables import BIG, NAMES, REPLICATIONS, equal, setup
+from pg_ingest_tests.servers import needs_system_server
 
 _numbers = itertools.count(1)
 
@@ -199,20 +200,34 @@ def down(name: str) -> Any:
     return patch.object(DuckDbDestination, "stage", refusing)
 
 
-@pytest.fixture(scope="module", params=["sql", "stream"])
+WAYS = [
+    ("pgoutput", "sql"),
+    ("pgoutput", "stream"),
+    pytest.param(("wal2json", "sql"), marks=needs_system_server),
+    pytest.param(("wal2json", "stream"), marks=needs_system_server),
+]
+
+
+@pytest.fixture(scope="module", params=WAYS, ids=str)
 def source(
-    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Source]:
     """All kinds of tables, followed since they were made."""
+    plugin, reader = request.param
+    server = "cluster" if plugin == "pgoutput" else "wal2json_cluster"
+    cluster: Cluster = request.getfixturevalue(server)
     name = f"equal{os.getpid()}_{next(_numbers)}"
     admin = Database("postgres", cluster.host, cluster.port, cluster.user)
     admin.execute(f"create database {name} template template0")
     database = Database(name, cluster.host, cluster.port, cluster.user)
     setup(database)
+    if plugin == "wal2json":  # without a key it must be able to tell NULL from NaN
+        database.execute("create domain price as numeric(8,2)")
+        database.execute("alter table plain alter n type price")
     options = "-c lock_timeout=5ms -c deadlock_timeout=1s"
     with (
         ExitStack() as opened,
-        following(database, tmp_path_factory.mktemp("equal"), reader=request.param) as shop,
+        following(database, tmp_path_factory.mktemp("equal"), reader=reader, plugin=plugin) as shop,
     ):
         shop.sync(*REPLICATIONS.values())
         sessions = [opened.enter_context(database.connect(options=options)) for _ in range(3)]
