@@ -130,11 +130,17 @@ def _end(local: asyncio.Transport) -> None:
 
 
 class LocalEnd(asyncio.Protocol):
-    """A connection that came in at the local port; reads nothing until it is attached to a channel."""
+    """A connection that came in at the local port, and is attached to a channel at once or soon.
+
+    Until then it is asked to read nothing; what asyncio reads all the same (Python 3.11.2 forgets a pause in
+    `connection_made`) waits here.
+    """
 
     def __init__(self, on_connection: Callable[[LocalEnd, asyncio.Transport], None]) -> None:
         self._on_connection = on_connection
         self._remote: RemoteEnd | None = None
+        self._early: list[bytes] = []
+        self._early_end = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody connected."""
@@ -147,17 +153,28 @@ class LocalEnd(asyncio.Protocol):
         """From now on, carry."""
         self._remote = remote
         remote.attach(self._transport)
+        for data in self._early:
+            remote.send(data)
+        self._early = []
+        if self._early_end:
+            remote.send_end()
+        if self._transport.is_closing():
+            remote.close()
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         """From us to the database."""
-        if self._remote is not None:
+        if self._remote is None:
+            self._early.append(data)
+        else:
             self._remote.send(data)
 
     def eof_received(self) -> bool:
         """We have sent all; we still listen."""
-        if self._remote is not None:
+        if self._remote is None:
+            self._early_end = True
+        else:
             self._remote.send_end()
         return True
 

@@ -103,6 +103,56 @@ def test_what_came_early_is_handed_on() -> None:
     with_connection(use)
 
 
+class _Listens(_Gone):
+    """A channel that remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.given: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.given.append(data)
+
+    def write_eof(self) -> None:
+        self.given.append(b"")
+
+    def close(self) -> None:
+        self.given.append(b"closed")
+
+    def pause_reading(self) -> None:
+        """Nothing comes."""
+
+    resume_reading = pause_reading
+
+
+def test_what_the_caller_says_before_there_is_a_channel() -> None:
+    """Python 3.11.2 reads although it was asked not to, and hands it on here."""
+
+    async def use(caller: socket.socket, local: LocalEnd, transport: asyncio.Transport) -> None:
+        local.data_received(b"hello ")
+        local.data_received(b"there")
+        local.eof_received()
+        remote, channel = RemoteEnd(lambda _: None), _Listens()
+        given: Any = channel
+        remote.connection_made(given)
+        local.attach(remote)
+        assert channel.given == [b"hello ", b"there", b""]
+
+    with_connection(use)
+
+
+def test_a_caller_who_left_before_there_was_a_channel() -> None:
+    async def use(caller: socket.socket, local: LocalEnd, transport: asyncio.Transport) -> None:
+        transport.abort()
+        await asyncio.sleep(0)
+        remote, channel = RemoteEnd(lambda _: None), _Listens()
+        given: Any = channel
+        remote.connection_made(given)
+        local.attach(remote)
+        assert channel.given == [b"closed"]
+
+    with_connection(use)
+
+
 def test_a_channel_that_is_gone() -> None:
     async def use(caller: socket.socket, local: LocalEnd, transport: asyncio.Transport) -> None:
         remote = RemoteEnd(lambda _: None)
