@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 
 from pg_ingest.config.model import Method
-from pg_ingest.config.needs import hidden_columns
+from pg_ingest.config.needs import hidden_columns, names_in
 from pg_ingest.doctor.finding import (
     Finding,
     Test,
@@ -101,13 +101,14 @@ def _closed(
     if whole and len(closed) == len(table.columns):
         hint = grant_table(table.id, session.role)
         return refused(subject.name, Test.SELECT, f"user {session.role} may not read it", hint)
-    wanted = [
+    read = {
         column.name
         for column in table.columns
-        if column.name in closed
-        and (replication.columns is None or column.name in replication.columns)
+        if (replication.columns is None or column.name in replication.columns)
         and column.name not in replication.exclude_columns
-    ]
+    }
+    read |= set(names_in(replication.where))
+    wanted = [column.name for column in table.columns if column.name in closed & read]
     hint = f"{grant_columns(table.id, [*wanted, *hidden], session.role)} or leave them out with"
     return refused(
         subject.name, Test.COLUMNS, error.message, f"{hint} `exclude_columns`", error.detail
@@ -126,10 +127,21 @@ def _row_security(subject: Subject) -> Finding:
 
 
 def _query(subject: Subject, table: Table, columns: tuple[Column, ...]) -> Finding:
-    where = subject.replication.where
-
-    def valid() -> str:
-        estimate = subject.session.explain(select_rows(table, columns, where=where))
-        return f"valid, about {estimate.rows:,} rows are read"
-
-    return attempted(subject.name, Test.FILTER if where else Test.QUERY, valid)
+    session, where = subject.session, subject.replication.where
+    test = Test.FILTER if where else Test.QUERY
+    try:
+        estimate = session.explain(select_rows(table, columns, where=where))
+    except PermissionMissing as error:
+        closed = set(unreadable_columns(session, table)) & set(names_in(where))
+        if not closed:
+            return failed(subject.name, test, error)
+        names = [column.name for column in table.columns if column.name in closed]
+        return refused(
+            subject.name,
+            test,
+            f"user {session.role} may not read the columns that `where` is about: {', '.join(names)}",
+            grant_columns(table.id, names, session.role),
+        )
+    except PgIngestError as error:
+        return failed(subject.name, test, error)
+    return passed(subject.name, test, f"valid, about {estimate.rows:,} rows are read")

@@ -148,9 +148,10 @@ def _columns(need: OpenNeed) -> sql.Composable:
         return sql.Literal("")
     test: sql.Composable = sql.SQL("")
     if need.only is not None:
-        test = sql.SQL(" AND a.attname IN ({})").format(_literals(need.only))
-    elif need.without:
-        test = sql.SQL(" AND a.attname NOT IN ({})").format(_literals(need.without))
+        wanted = _literals((*need.only, *need.also))
+        test = sql.SQL(" AND a.attname IN ({})").format(wanted)
+    elif without := [name for name in need.without if name not in need.also]:
+        test = sql.SQL(" AND a.attname NOT IN ({})").format(_literals(without))
     hidden = sql.Literal("".join(f", {name}" for name in need.hidden))
     return sql.SQL(_COLUMNS).format(test=test, hidden=hidden)
 

@@ -28,6 +28,9 @@ insert into orders select g, repeat('x', 100) from generate_series(1, 50) g;
 create table people (id int primary key, name text, secret text, changed timestamptz default now());
 insert into people select g, 'n', 's' from generate_series(1, 20) g;
 create table audit (id int primary key);
+create table some_rows (id int primary key, "Kind" text, at date, secret text);
+insert into some_rows select g, case when g % 2 = 0 then 'secret' end, '2026-01-01'
+  from generate_series(1, 30) g;
 create table versions (id int primary key, name text, secret text);
 create table removals (id int primary key, name text);
 create table sums (id int primary key, name text, secret text);
@@ -59,6 +62,11 @@ tables:
   public.busy: {{method: full_table}}
   public.versions: {{method: xmin, columns: [id, name]}}
   public.removals: {{method: delta_snapshot}}
+  public.some_rows:
+    method: full_table
+    columns: [id]
+    where: |
+      "Kind" = 'secret' AND AT > '2025-01-01'
   public.sums: {{method: snapshot_diff, exclude_columns: [secret]}}
   'Other.Odd "name': {{method: key_based, replication_key: changed}}
 """
@@ -118,6 +126,7 @@ COUNTS = {
     "days": 1,
     "hidden_rows": 5,
     "versions": 30,
+    "some_rows": 15,
     "removals": 30,
     "sums": 30,
 }
@@ -129,6 +138,7 @@ FORBIDDEN = (
     "truncate orders",
     "select secret from people",
     "select secret from versions",
+    "select secret from some_rows",
     "select * from people",
     "select * from audit",
     'select * from "Other".unselected',
