@@ -80,6 +80,7 @@ def _examine(context: dg.OpExecutionContext, route: Route) -> list[Finding]:
     from pg_ingest.doctor.examine import examine
 
     findings = list(examine(route.config, [route.source]))
+    context.log.info(route.redact(markdown(findings)))
     for finding in findings:
         if finding.verdict in (Verdict.FAILED, Verdict.WARNING):
             text = f"{finding.subject} {finding.test}: {finding.fact}; {finding.hint}"
@@ -95,7 +96,9 @@ def _result(
     metadata: dict[str, Any] = {"pg_ingest/verdict": judged.verdict.value}
     if own is not None and own.findings:
         metadata["pg_ingest/findings"] = _text(route, own.findings)
-    metadata["pg_ingest/source"] = _text(route, general.findings)
+    told = general.findings if own is None else general.unfit
+    if told:
+        metadata["pg_ingest/source"] = _text(route, told)
     return dg.AssetCheckResult(
         passed=judged.verdict is Verdict.PASSED,
         severity=(

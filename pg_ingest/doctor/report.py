@@ -46,6 +46,11 @@ class Outcome:
     findings: tuple[Finding, ...]
 
     @property
+    def unfit(self) -> tuple[Finding, ...]:
+        """Those that did not pass."""
+        return tuple(each for each in self.findings if each.verdict is not Verdict.PASSED)
+
+    @property
     def verdict(self) -> Verdict:
         for worst in (Verdict.FAILED, Verdict.WARNING, Verdict.PASSED):
             if any(finding.verdict is worst for finding in self.findings):
