@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pg_ingest.batch import Batch, Everything, Keys, Scope
+from pg_ingest.batch import Batch, Everything, Keys, Ranges, Scope
 from pg_ingest.bookmark import FullTableBookmark
 from pg_ingest.destinations.duckdb import ledger
 from pg_ingest.destinations.duckdb.arrival import Arrival
@@ -28,7 +28,12 @@ from pg_ingest.errors import DestinationFailed
 from pg_ingest_tests.destinations.warehouse import SCHEMA, STREAM, TARGET, Warehouse, draft
 
 NEWER = FullTableBookmark("0/2", "2026-01-02T00:00:00Z")
-SCOPES: dict[str, Scope] = {"everything": Everything(), "keys": Keys(("id",))}
+_FROM_ZERO = pa.RecordBatch.from_arrays([pa.array([0])], names=["id"])
+SCOPES: dict[str, Scope] = {
+    "everything": Everything(),
+    "keys": Keys(("id",)),
+    "ranges": Ranges(("id",), _FROM_ZERO, open_start=False, stored=1),
+}
 ROWS, BATCH = 150_000, 25_000
 
 
