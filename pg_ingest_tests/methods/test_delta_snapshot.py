@@ -237,3 +237,20 @@ def test_a_key_instead_of_groups_is_another_bookmark(pair: Pair) -> None:
     pair.database.execute("create table t (id int primary key, v int); insert into t values (1, 1)")
     pair.sync(delta("t", update_key=("id",)))
     assert "all rows are read again" in pair.sync(DELTA).notes[0]
+
+
+def test_a_row_that_cannot_be_stored_any_more(pair: Pair) -> None:
+    """Its old version goes, as by the log: the record below `_pgi.rejected` says why it is not there."""
+    pair.database.execute(
+        "create table t (id int primary key, n numeric(9, 2)); insert into t select g from generate_series(1, 9) g"
+    )
+    pair.sync(DELTA)
+    pair.database.execute("update t set n = 'NaN' where id = 1; delete from t where id = 2")
+    counts = pair.sync(DELTA, max_rejected=5).counts
+    assert (counts.rejected, counts.deleted, counts.total) == (1, 2, 7)
+    pair.database.execute("delete from t where id = 3")
+    counts = pair.sync(DELTA, max_rejected=0).counts
+    assert (counts.rejected, counts.deleted, counts.total) == (0, 1, 6)
+    pair.database.execute("update t set n = 1.5 where id = 1")
+    assert pair.sync(DELTA).counts.inserted == 1
+    assert equal(pair)

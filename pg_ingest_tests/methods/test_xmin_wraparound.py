@@ -131,3 +131,20 @@ def test_a_counter_that_went_back(moved: Cluster, tmp_path: Path) -> None:
     assert "the transaction counter went back" in report.notes[0]
     assert pair.stored(replication) == [("1",), ("2",)]
     consume(pair, 30)
+
+
+def test_another_timeline(moved: Cluster, tmp_path: Path) -> None:
+    """What a promotion or a restore leaves behind, and nothing else here."""
+    pair = pair_of(moved, tmp_path)
+    replication = by_xmin("t")
+    pair.database.execute("create table t (id int primary key); insert into t values (1)")
+    pair.sync(replication)
+    ((wal,),) = pair.database.rows("select pg_walfile_name(pg_current_wal_insert_lsn())")
+    number = int(wal[:8], 16)
+    moved.stop("fast")
+    newer = f"{number + 1:08X}{wal[8:16]}{int(wal[16:], 16) + 4:08X}"
+    moved._run("pg_resetwal", "-D", moved.data, "-l", newer)
+    moved.start()
+    report = pair.sync(replication)
+    assert "another timeline" in report.notes[0]
+    assert pair.sync(replication).phase == "incremental"
