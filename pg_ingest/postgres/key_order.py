@@ -12,10 +12,9 @@ most, so a text and what is left of it lie on the same side of every bound. In a
 bounds are ASCII: there bytes up to the first other character compare as in UTF-8, and other characters are
 greater than ASCII in every encoding.
 
-Several columns become one number. For each column but the last, a value's code says which bound's value it
-equals or between which two it lies (even and odd numbers); for the last, how many are not above it. Codes put
-together in the order of the columns compare as the columns do, and the bounds' own codes are the array that
-is searched.
+Several columns become one number. For each column, a value's code says which bound's value it equals or between
+which two it lies (even and odd numbers). Codes put together in the order of the columns compare as the columns
+do, and the bounds' own codes are the array that is searched.
 """
 
 from __future__ import annotations
@@ -168,17 +167,14 @@ def _code(
     column: OrderedColumn, cuts: Cuts, number: int, value: sql.Composable
 ) -> tuple[sql.Composable, int, list[int]]:
     """A value's code as SQL, above all codes, and the bounds' codes."""
-    by_rank = {ranks[number]: values[number] for values, ranks in zip(*_both(cuts), strict=True)}
+    pairs = zip(cuts.values, cuts.ranks, strict=True)
+    by_rank = {ranks[number]: values[number] for values, ranks in pairs}
     dense = {rank: position for position, rank in enumerate(sorted(by_rank), start=1)}
     array = _array([by_rank[rank] for rank in sorted(by_rank)], column.kind)
     below = sql.SQL("width_bucket({}, {})").format(value, array)
     template = sql.SQL("(2 * {} + CASE WHEN {} = ({})[{}] THEN 0 ELSE 1 END)::int8")
     code = template.format(below, value, array, below)
     return code, 2 * len(dense) + 2, [2 * dense[ranks[number]] for ranks in cuts.ranks]
-
-
-def _both(cuts: Cuts) -> tuple[tuple[Values, ...], tuple[tuple[int, ...], ...]]:
-    return cuts.values, cuts.ranks
 
 
 def _joined_code(codes: Sequence[sql.Composable], sizes: Sequence[int]) -> sql.Composable:
