@@ -37,6 +37,7 @@ KILLS = {
 
 @pytest.fixture
 def shop(database: Database, tmp_path: Path) -> Iterator[Following]:
+    database.execute(f"alter database {database.name} set synchronous_commit = on")
     database.execute(
         "create sequence s;"
         "create table t (id int primary key, v text, big text, k bigint default nextval('s'));"

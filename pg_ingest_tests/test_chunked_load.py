@@ -36,6 +36,7 @@ def shop(
 ) -> Iterator[Following]:
     """Chunks of 150 rows; progress is told with every batch."""
     monkeypatch.setattr(chunked_load, "PROGRESS_SECONDS", 0.0)
+    database.execute(f"alter database {database.name} set synchronous_commit = on")
     limits = {"lock_timeout": 5, "chunk_rows": 150, "load_threads": 1}
     with following(database, tmp_path, limits=limits) as found:
         yield found
@@ -310,7 +311,7 @@ def test_one_of_several_readers_fails(
 
 @given(data=st.data())
 @settings(
-    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_any_changes(shop: Following, data: st.DataObject) -> None:
     """Many small transactions, some of them open while chunks are read, and the log cut into small steps."""

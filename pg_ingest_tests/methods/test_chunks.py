@@ -40,6 +40,7 @@ def chunks_stored(caplog: pytest.LogCaptureFixture) -> list[int]:
 
 def made(pair: Pair, rows: int = 500) -> None:
     """`k` is given by a sequence with each insert and update."""
+    pair.database.execute(f"alter database {pair.database.name} set synchronous_commit = on")
     pair.database.execute(
         "create sequence s; create table t (id int primary key, v text, k bigint default nextval('s'));"
         f" insert into t select g, 'x' from generate_series(1, {rows}) g; analyze t"

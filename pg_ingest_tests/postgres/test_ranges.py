@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 import pytest
 
+from pg_ingest.demo.cluster import Cluster
 from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.ranges import KeyRange, PageRange, key_ranges, page_ranges
 from pg_ingest.postgres.select import select_rows
 from pg_ingest.postgres.session import Session
 from pg_ingest.table import Table, TableId
 from pg_ingest_tests.conftest import Database
+from pg_ingest_tests.postgres.conftest import server_for
 
 KEYS = {
     "integers": ("id int", "select g from generate_series(-500, 499) g"),
@@ -60,8 +65,21 @@ def described(database: Database, columns: str, rows: str) -> str:
     return names
 
 
+@pytest.fixture(scope="module")
+def keyed(cluster: Cluster) -> Iterator[tuple[Database, Session]]:
+    """A database of its own for all kinds of keys, one after the other."""
+    admin = Database("postgres", cluster.host, cluster.port, cluster.user)
+    name = f"keyed{os.getpid()}"
+    admin.execute(f"create database {name} template template0")
+    database = Database(name, cluster.host, cluster.port, cluster.user)
+    with server_for(database).session(name) as opened:
+        yield database, opened
+    admin.execute(f"drop database {name} with (force)")
+
+
 @pytest.mark.parametrize("kind", KEYS)
-def test_each_row_is_in_one_range(database: Database, session: Session, kind: str) -> None:
+def test_each_row_is_in_one_range(keyed: tuple[Database, Session], kind: str) -> None:
+    database, session = keyed
     described(database, *KEYS[kind])
     table = describe(session, TableId("public", "keyed"))
     columns = [table.column(name) for name in table.primary_key]

@@ -84,9 +84,12 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
 
 def check(connection: duckdb.DuckDBPyConnection, load: ChunkedLoad) -> None:
     """Raise DestinationBusy when the load is over."""
-    here = exists(connection) and connection.execute(
-        "SELECT id FROM _pgi.chunked_loads WHERE id = ?", [load.id]
-    ).fetchall()
+    here = (
+        exists(connection)
+        and connection.execute(
+            "SELECT id FROM _pgi.chunked_loads WHERE id = ?", [load.id]
+        ).fetchall()
+    )
     if not here:
         raise DestinationBusy(
             f"the load of {load.stream} was ended by another process",
