@@ -184,7 +184,7 @@ class Reading:
         batches: read once, lazily, in bounded memory; the source connection stays open meanwhile.
         scope: what they replace.
         bookmark: stored in the same transaction as the rows, None to leave it as it was.
-        phase: `snapshot`, `incremental`, `window` or `changes`.
+        phase: `snapshot`, `incremental`, `window`, `changes`, or `historical` (a first load in chunks).
         position_from, position_to: for people, e.g. key values or WAL positions; "" for none.
         notes: what the user should know (a held-back bookmark, a skipped column), one line each.
     """
