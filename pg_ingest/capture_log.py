@@ -167,6 +167,8 @@ class _Capture:
         upto = flushed_lsn(self.session)
         tables = self._tables(wanted)
         absent = frozenset(set(wanted) - set(tables))
+        if not tables and self._untouched():
+            return self._nothing(upto, absent)
         there = [table for table in tables.values() if table.id not in self.failures]
         if self.server.config.log.plugin is Plugin.PGOUTPUT:
             members = _members(self._publish(there))
@@ -192,6 +194,24 @@ class _Capture:
             chosen=self._chosen,
             filtered=frozenset(t for t, entry in followed.items() if entry.filter is not None),
             operations=members.operations,
+        )
+
+    def _untouched(self) -> bool:
+        """Whether nothing was ever captured here, and there is no slot either."""
+        return self.changelog.manifest() is None and read_slot(self.session, self.slot) is None
+
+    def _nothing(self, upto: Lsn, absent: frozenset[TableId]) -> LogCapture:
+        """A database that has none of the tables gets no publication and no slot, which would keep WAL."""
+        return LogCapture(
+            database=self.session.database,
+            captured=Captured(upto, transactions=0, rows=0, bytes=0, segments=()),
+            begun_at=upto,
+            tables={},
+            since={},
+            failures=self.failures,
+            absent=absent,
+            slot=None,
+            behind=0,
         )
 
     def _tables(self, wanted: Sequence[TableId]) -> dict[TableId, Table]:

@@ -47,6 +47,19 @@ def test_one_bad_table_keeps_nobody_out(shop: Following) -> None:
     assert shop.capture(A, B, C).captured.rows == 1
 
 
+def test_a_database_without_the_tables_gets_no_slot(shop: Following) -> None:
+    first = shop.capture(C)
+    assert first.absent == {C.table}
+    assert first.slot is None
+    asked = "select count(*) from pg_replication_slots where slot_name = %s"
+    assert shop.database.rows(asked, shop.slot) == [(0,)]
+    assert shop.database.rows("select count(*) from pg_publication") == [(0,)]
+    shop.database.execute("create table c (id int primary key)")
+    assert set(shop.capture(C).since) == {C.table}
+    shop.database.execute("insert into c values (1)")
+    assert shop.capture(C).captured.rows == 1
+
+
 def test_nothing_to_capture(shop: Following) -> None:
     first = shop.capture(A)
     second = shop.capture(A)

@@ -59,9 +59,8 @@ def check_source(config: IngestConfig, source: str) -> Iterator[Finding]:
         return
     selection, findings = _selection(config, source, state.seen)
     yield from findings
-    logged = any(each.method is Method.LOG_BASED for each in selection.replications)
     for number, catalog in enumerate(state.seen):
-        yield from _look(state, catalog, selection, logged=logged, first=number == 0)
+        yield from _look(state, catalog, selection, first=number == 0)
 
 
 def _enter_all(state: _Examination) -> Iterator[Finding]:
@@ -119,7 +118,6 @@ def _look(
     catalog: DatabaseCatalog,
     selection: Selection,
     *,
-    logged: bool,
     first: bool,
 ) -> Iterator[Finding]:
     """One database; with the first, the server too, and the speed of the line at the end."""
@@ -127,7 +125,7 @@ def _look(
     try:
         with state.server.session(database, purpose="check") as session:
             if first:
-                yield from _server(state, session, logged=logged)
+                yield from _server(state, session, selection)
             absent = [
                 each
                 for each in selection.replications
@@ -150,8 +148,9 @@ def _look(
         yield login_finding(f"{state.source}/{database}", error)
 
 
-def _server(state: _Examination, session: Session, *, logged: bool) -> Iterator[Finding]:
+def _server(state: _Examination, session: Session, selection: Selection) -> Iterator[Finding]:
     yield from check_room(session, state.settings, state.provider)
+    logged = [each.table for each in selection.replications if each.method is Method.LOG_BASED]
     if not logged:
         yield skipped(state.source, Test.WAL_LEVEL, "because no table is followed by the log")
         return
@@ -161,7 +160,8 @@ def _server(state: _Examination, session: Session, *, logged: bool) -> Iterator[
         state.blocked = f"because {error.message}"
         yield failed(state.source, Test.REPLICATION, error)
         return
-    names = [state.settings.log.slot_name(each.database) for each in state.seen]
+    following = [each.database for each in state.seen if any(map(each.table, logged))]
+    names = map(state.settings.log.slot_name, following)
     missing = sum(1 for name in names if read_slot(session, name) is None)
     for finding in check_wal(session, state.settings, state.provider, missing):
         if finding.verdict is Verdict.FAILED and finding.test in _BLOCKING:

@@ -124,6 +124,11 @@ EXPECTED: dict[tuple[str, str], tuple[str, str]] = {
     ("shop/shop/public.keyless", "key"): ("failed", "key: [...]"),
     ("shop/shop/public.gone", "table"): ("failed", "dropped or renamed?"),
     ("shop/second/public.gone", "table"): ("failed", "dropped or renamed?"),
+    ("shop/second", "heartbeat"): ("failed", 'CREATE TABLE IF NOT EXISTS "public"."heart"'),
+    ("shop/second", "publication"): (
+        "failed",
+        'CREATE PUBLICATION "foreign_one" FOR TABLE ONLY "public"."unpublished" WITH',
+    ),
     ("shop/shop/public.anonymous", "replica-identity"): (
         "failed",
         'ALTER TABLE "public"."anonymous" REPLICA IDENTITY FULL',
@@ -145,6 +150,7 @@ SKIPPED = {
     ("shop/second/public.anonymous", "table"): (
         "because this database does not have it, another one has"
     ),
+    ("shop/second", "slot"): "because the server's wal_level is not logical",
     ("secretless", "login"): "because a secret cannot be read",
     ("secretless", "tables"): "because a secret cannot be read",
     ("nowhere", "login"): "because the host does not answer",
@@ -159,9 +165,12 @@ def broken() -> Iterator[Cluster]:
         admin.execute("create database shop template template0 encoding 'SQL_ASCII' locale 'C'")
         admin.execute("create database locked")
         admin.execute("create database second")
+        second = Database("second", running.host, running.port, running.user)
+        second.execute("create table unpublished (id int primary key)")
         admin.execute("revoke connect on database locked from public")
         shop = Database("shop", running.host, running.port, running.user)
         shop.execute(TABLES)
+        second.execute("grant select on unpublished to ingest")
         admin.execute("select pg_create_physical_replication_slot('taken_shop')")
         admin.execute("alter system set max_wal_senders = 20")
         admin.execute("select pg_reload_conf()")
