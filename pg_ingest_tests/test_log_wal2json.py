@@ -1,0 +1,275 @@
+"""Following tables through wal2json: what the plugin does not say is read, noticed or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pg_ingest import apply_log as applying
+from pg_ingest.config.method import Shape
+from pg_ingest.errors import MethodUnavailable, SlotUnusable
+from pg_ingest.methods import log_based
+from pg_ingest_tests.conftest import Database
+from pg_ingest_tests.following import Following, following, logged
+from pg_ingest_tests.servers import needs_system_server
+
+pytestmark = needs_system_server
+
+T = logged("t")
+
+
+@pytest.fixture
+def shop(wal2json_database: Database, tmp_path: Path) -> Iterator[Following]:
+    with following(wal2json_database, tmp_path, plugin="wal2json") as found:
+        yield found
+
+
+@pytest.fixture(params=["sql", "stream"])
+def both(shop: Following, request: pytest.FixtureRequest) -> Following:
+    """The same with each reader."""
+    shop.reader = request.param
+    return shop
+
+
+def run(shop: Following, *statements: str) -> str:
+    """Run them, sync table t; the phase, once source and destination are equal."""
+    for statement in statements:
+        shop.database.execute(statement)
+    report = shop.sync(T)["t"].report
+    check(shop)
+    return "" if report is None else report.phase
+
+
+def check(shop: Following, where: str = "true") -> None:
+    """Source and destination are equal, however each writes its numbers."""
+    assert _read(shop.stored("t", where)) == _read(shop.source("t"))
+
+
+def _read(rows: list[tuple[Any, ...]]) -> list[tuple[str, ...]]:
+    return sorted(tuple(map(_number, row)) for row in rows)
+
+
+def _number(text: str | None) -> str:
+    try:
+        return repr(float(text or "None"))
+    except ValueError:
+        return repr(text)
+
+
+NUMBERS = (
+    "create table t (id int primary key, x float8, y real, z numeric, w numeric(9,2) not null)"
+)
+
+
+def test_nan_and_infinities_are_read_from_the_row(both: Following) -> None:
+    run(both, NUMBERS, "insert into t values (1, 'NaN', null, 'Infinity', 1)")
+    assert (
+        run(
+            both,
+            "insert into t values (2, '-Infinity', 'NaN', null, 2), (3, null, null, '-Infinity', 3)",
+            "update t set x = null, y = 'Infinity', z = 'NaN' where id = 1",
+            "insert into t values (4, 1.5, 2.5, 3.5, 4), (5, 'NaN', 0, 0, 5)",
+            "update t set id = 50 where id = 5",
+            "delete from t where id = 3",
+        )
+        == "changes"
+    )
+
+
+@pytest.mark.parametrize("shape", [Shape.LIVE, Shape.SOFT_DELETE])
+def test_a_row_that_changes_before_it_is_read_again(
+    shop: Following, shape: Shape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between capture and apply: changed, gone, moved to another key, its key taken by another row."""
+    table = logged("t", shape=shape)
+    shop.database.execute("create table t (id int primary key, x float8, big text)")
+    shop.database.execute("alter table t alter big set storage external")
+    shop.database.execute(
+        "insert into t select n, n, repeat('b', 3000) from generate_series(1, 9) n"
+    )
+    monkeypatch.setattr(log_based, "STEP_ROWS", 3)
+    shop.sync(table)
+    shop.database.execute("update t set x = 'NaN'")
+    shop.database.execute("insert into t values (10, 'Infinity', 'new'), (11, null, 'new')")
+    capture = shop.capture(table)
+    meanwhile = (
+        "update t set x = 7 where id = 1",
+        "delete from t where id in (2, 10)",
+        "update t set id = 30 where id = 3",
+        "delete from t where id = 4",
+        "insert into t values (4, '-Infinity', 'again')",
+        "update t set big = big || 'x', x = null where id = 5",
+    )
+    for statement in meanwhile:
+        shop.database.execute(statement)
+    applied = shop.apply(capture, table)["t"]
+    assert applied.error is None
+    shop.database.execute("update t set x = x + 1 where id = 6")
+    shop.sync(table)
+    check(shop, "_pgi_deleted_at is null" if shape is Shape.SOFT_DELETE else "true")
+
+
+def test_many_rows_are_read_again_in_pieces(
+    shop: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pg_ingest.postgres.row_filter.REQUEST_BYTES", 100)
+    shop.database.execute(
+        'create table t (k text collate "C", "n %s" numeric(3,1), x float8, primary key (k, "n %s"))'
+    )
+    run(shop)
+    phase = run(
+        shop,
+        "insert into t select 'k,\"{}\\' || n, n / 10.0, nullif(n % 3, 0) from generate_series(1, 50) n",
+        "insert into t values ('é', 1, 'NaN'), ('', 2, 'Infinity')",
+    )
+    assert phase == "changes"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "create table t (id int, x float8); alter table t replica identity full",
+        "create table t (id int, x numeric(5,2), y int); alter table t replica identity full",
+    ],
+)
+def test_without_a_key_null_must_be_null(shop: Following, table: str) -> None:
+    shop.database.execute(table)
+    (error,) = shop.capture(T).failures.values()
+    assert isinstance(error, MethodUnavailable)
+    assert "x" in error.detail
+    assert "y" not in error.detail.partition(":")[0]
+    shop.database.execute("create domain d as float8")
+    shop.database.execute("alter table t alter x type d")
+    run(shop, "insert into t values (1, 'NaN'), (1, 'NaN'), (2, null)")
+    assert run(shop, "delete from t where id = 2", "insert into t values (1, 'NaN')") == "changes"
+
+
+def test_nan_where_null_is_not_allowed_means_reading_anew_without_a_key(shop: Following) -> None:
+    shop.database.execute("create table t (id int, x float8 not null)")
+    shop.database.execute("alter table t replica identity full")
+    assert run(shop, "insert into t values (1, 1)") == "snapshot"
+    assert run(shop, "insert into t values (1, 1), (2, 2)") == "changes"
+    assert run(shop, "insert into t values (3, 'NaN')") == "snapshot"
+
+
+def test_a_table_without_identity_is_refused(shop: Following) -> None:
+    shop.database.execute("create table t (id int)")
+    (error,) = shop.capture(T).failures.values()
+    assert "no usable replica identity" in str(error)
+    assert "left out" in error.detail or "leave every UPDATE" in error.detail
+
+
+def test_updates_while_the_identity_was_gone_are_noticed(both: Following) -> None:
+    run(both, "create table t (id int primary key, v text)", "insert into t values (1, 'a')")
+    phase = run(
+        both,
+        "alter table t replica identity nothing",
+        "update t set v = 'b'",
+        "alter table t replica identity default",
+        "insert into t values (2, 'c')",
+    )
+    assert phase == "snapshot"
+    assert run(both, "update t set v = 'd'") == "changes"
+
+
+@pytest.mark.parametrize(
+    "away",
+    [
+        ("alter table t rename to u", "u", "alter table u rename to t"),
+        (
+            "create schema s; alter table t set schema s",
+            "s.t",
+            "alter table s.t set schema public",
+        ),
+    ],
+)
+def test_changes_under_another_name_are_not_missed(
+    shop: Following, away: tuple[str, str, str]
+) -> None:
+    there, name, back = away
+    run(shop, "create table t (id int primary key, v text)", "insert into t values (1, 'a')")
+    assert run(shop, there, f"update {name} set v = 'b'", back) == "snapshot"
+    assert run(shop, "update t set v = 'c'") == "changes"
+
+
+def test_another_table_of_that_name(shop: Following) -> None:
+    run(shop, "create table t (id int primary key, v text)", "insert into t values (1, 'a')")
+    phase = run(
+        shop,
+        "update t set v = 'b'",
+        "alter table t rename to old",
+        "create table t (id int primary key, v text)",
+        "insert into t values (7, 'new')",
+        "update old set v = 'c'",
+    )
+    assert phase == "snapshot"
+
+
+PARTED = (
+    "create table t (id int primary key, v text) partition by range (id)",
+    "create table t1 (v text, gone int, id int not null)",
+    "alter table t1 drop column gone",
+    "alter table t attach partition t1 for values from (0) to (10)",
+    "create table t2 partition of t for values from (10) to (20) partition by range (id)",
+    "create table t2a partition of t2 for values from (10) to (20)",
+)
+
+
+def test_partitions(shop: Following) -> None:
+    run(shop, *PARTED, "insert into t values (1, 'a'), (11, 'b')")
+    moves = ("update t set id = 12 where id = 1", "insert into t1 (id, v) values (3, 'c')")
+    assert run(shop, *moves, "delete from t where id = 11") == "changes"
+    run(shop, "truncate t", "insert into t values (4, 'd'), (14, 'e')")
+    assert run(shop, "truncate t1") == "snapshot"  # the log does not say which rows were in it
+    assert run(shop, "alter table t detach partition t1") == "snapshot"
+    filled = ("insert into t1 (id, v) values (5, 'f')",)
+    phase = run(shop, *filled, "alter table t attach partition t1 for values from (0) to (10)")
+    assert phase == "snapshot"
+    assert run(shop, "update t set v = v || '!'") == "changes"
+
+
+ODD = ("a, b.c*", "q\"'\\x", "ü é", "*", ".", "Ünï\tcode")
+
+
+def test_odd_names(both: Following) -> None:
+    quoted = {name: '"' + name.replace('"', '""') + '"' for name in ODD}
+    tables = [logged(name) for name in ODD]
+    for name in quoted.values():
+        both.database.execute(f"create table {name} (id int primary key, v text)")
+    both.database.execute("create table other (id int primary key)")
+    both.sync(*tables)
+    for name in quoted.values():
+        both.database.execute(f"insert into {name} values (1, 'x')")
+        both.database.execute(f"update {name} set v = 'y'")
+    both.database.execute("insert into other values (1)")
+    capture = both.capture(*tables)
+    assert {s.table.name for s in capture.captured.segments} == set(ODD)
+    applied = both.apply(capture, *tables)
+    assert [one.error for one in applied.values()] == [None] * len(ODD)
+
+
+def test_a_slot_of_another_plugin(shop: Following) -> None:
+    shop.database.execute("create table t (id int primary key)")
+    shop.database.rows("select pg_create_logical_replication_slot(%s, 'pgoutput')", shop.slot)
+    with pytest.raises(SlotUnusable, match="has the plugin pgoutput, not wal2json"):
+        shop.capture(T)
+
+
+def test_changes_of_the_catalogue_while_reading(
+    shop: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table is renamed between the look at the catalogue and the end of the reading."""
+    run(shop, "create table t (id int primary key, v text)", "insert into t values (1, 'a')")
+    real: Callable[..., Any] = applying.capture_again
+    shop.database.execute("update t set v = 'b'")
+    capture = shop.capture(T)
+    shop.database.execute("alter table t rename to u")
+    shop.database.execute("update u set v = 'c'")
+    shop.flush()
+    real(shop.server, shop.folder, shop.database.name)
+    shop.database.execute("alter table u rename to t")
+    shop.apply(capture, T)
+    assert run(shop, "update t set id = 2") == "snapshot"
