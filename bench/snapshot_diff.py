@@ -43,7 +43,7 @@ def main() -> None:
     with lineitem(arguments.scale) as programs, tempfile.TemporaryDirectory() as folder:
         result = measure(programs, Path(folder), arguments.runs)
     for name, value in result.items():
-        print(f"{name:22}{value}")
+        print(f"{name:28}{value}")
     print(json.dumps(result))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
