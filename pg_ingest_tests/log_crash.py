@@ -1,6 +1,6 @@
 """A sync of log-based tables in a process of its own, killed directly before or after the n-th call of a step.
 
-    python -m pg_ingest_tests.log_crash HOST PORT USER DATABASE FOLDER SLOT STEP WHEN N
+    python -m pg_ingest_tests.log_crash HOST PORT USER DATABASE FOLDER SLOT PLUGIN STEP WHEN N
 
 STEP is a key of STEPS, WHEN `before` or `after`. Exits 0 when the step was not called so often.
 """
@@ -61,12 +61,12 @@ def arm(step: str, when: str, number: int) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    host, port, user, name, folder, slot, step, when, number = arguments
+    host, port, user, name, folder, slot, plugin, step, when, number = arguments
     capturing.FIRST_MESSAGES = capturing.MOST_MESSAGES = 100
     log_based.STEP_ROWS = 200
     arm(step, when, int(number))
     database = Database(name, host, int(port), user)
-    Following(database, Path(folder), slot=slot).sync(*TABLES)
+    Following(database, Path(folder), slot=slot, plugin=plugin).sync(*TABLES)
 
 
 if __name__ == "__main__":

@@ -13,16 +13,26 @@ import pytest
 from pg_ingest_tests import log_crash
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.following import Following, following
+from pg_ingest_tests.servers import needs_system_server
 
 KEYED, PLAIN = log_crash.TABLES
 
 
 @pytest.fixture
 def shop(database: Database, tmp_path: Path) -> Iterator[Following]:
+    yield from _followed(database, tmp_path, "pgoutput")
+
+
+@pytest.fixture
+def through_wal2json(wal2json_database: Database, tmp_path: Path) -> Iterator[Following]:
+    yield from _followed(wal2json_database, tmp_path, "wal2json")
+
+
+def _followed(database: Database, folder: Path, plugin: str) -> Iterator[Following]:
     database.execute("create table keyed (id int primary key, v text)")
     database.execute("create table plain (id int, v text)")
     database.execute("alter table plain replica identity full")
-    with following(database, tmp_path) as found:
+    with following(database, folder, plugin=plugin) as found:
         yield found
 
 
@@ -45,7 +55,7 @@ def killed(shop: Following, step: str, when: str, number: int) -> None:
     """Run a sync that dies there; wait until the server knows that it is dead."""
     database = shop.database
     place = [database.host, str(database.port), database.user, database.name]
-    arguments = [*place, str(shop.folder), shop.slot, step, when, str(number)]
+    arguments = [*place, str(shop.folder), shop.slot, shop.plugin, step, when, str(number)]
     shop.flush()
     done = subprocess.run(
         [sys.executable, "-m", log_crash.__name__, *arguments],
@@ -108,3 +118,26 @@ def test_a_later_sync(shop: Following, step: str, when: str, number: int) -> Non
     shop.sync(KEYED, PLAIN)
     shop.check(KEYED, PLAIN)
     assert {one.report for one in shop.sync(KEYED, PLAIN).values()} == {None}
+
+
+@needs_system_server
+@pytest.mark.parametrize(
+    ("step", "when", "number"),
+    [
+        ("read", "after", 2),
+        ("manifest", "before", 2),
+        ("manifest", "after", 2),
+        ("advance", "before", 1),
+        ("commit", "after", 4),
+    ],
+)
+def test_a_later_sync_through_wal2json(
+    through_wal2json: Following, step: str, when: str, number: int
+) -> None:
+    test_a_later_sync(through_wal2json, step, when, number)
+
+
+@needs_system_server
+@pytest.mark.parametrize(("step", "when"), [("create slot", "after"), ("forget", "after")])
+def test_the_first_sync_through_wal2json(through_wal2json: Following, step: str, when: str) -> None:
+    test_the_first_sync(through_wal2json, step, when, 1)

@@ -12,6 +12,7 @@ import pytest
 
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.following import Following, following, logged
+from pg_ingest_tests.servers import needs_system_server
 
 LONG = "repeat('a long text, stored out of line é😀 ', 900)"
 
@@ -92,9 +93,12 @@ ROWS = max(map(len, TYPES.values())) + 1
 """The last row is all nulls."""
 
 
-@pytest.fixture
-def shop(database: Database, tmp_path: Path) -> Iterator[Following]:
+@pytest.fixture(params=["pgoutput", pytest.param("wal2json", marks=needs_system_server)])
+def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Following]:
     """Table v with a column a type, and a row for each of their values."""
+    plugin: str = request.param
+    name = "database" if plugin == "pgoutput" else "wal2json_database"
+    database: Database = request.getfixturevalue(name)
     columns = ", ".join(f"c{number} {kind}" for number, kind in enumerate(TYPES))
     for statement in (*_OWN_TYPES, f"create table v (id int primary key, {columns})"):
         database.execute(statement)
@@ -104,7 +108,7 @@ def shop(database: Database, tmp_path: Path) -> Iterator[Following]:
             for kind, values in TYPES.items()
         ]
         database.execute(f"insert into v values ({row}, {', '.join(values)})")
-    with following(database, tmp_path) as found:
+    with following(database, tmp_path, plugin=plugin) as found:
         yield found
 
 
