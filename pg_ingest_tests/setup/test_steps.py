@@ -98,6 +98,25 @@ def test_the_provider_is_guessed_from_the_host(folder: Path, host: str, sign: st
     assert sign in printed(folder, host=host)
 
 
+@pytest.mark.parametrize(
+    ("password", "asks", "says"),
+    [
+        ("{env: SHOP_PASSWORD}", True, "environment variable SHOP_PASSWORD"),
+        ("{rds_iam: {region: eu-central-1}}", False, 'GRANT rds_iam TO "in\'gest";'),
+        ("null", False, "no password: the configuration has none"),
+    ],
+)
+def test_a_password_is_asked_for_where_there_is_one(
+    folder: Path, password: str, asks: bool, says: str
+) -> None:
+    text = dedent(CONFIG).replace("HOST", "db").replace("METHOD", "full_table")
+    line = f"password: {password}" if password != "null" else "port: 5432"
+    (folder / "pg_ingest.yaml").write_text(text.replace('password: "never shown"', line))
+    printed = CliRunner().invoke(main, ["setup-sql"]).output
+    assert ("\\password" in printed) == asks
+    assert says in printed
+
+
 def test_without_the_log_the_server_can_stay_as_it_is(folder: Path) -> None:
     text = printed(folder, method="full_table")
     assert "can stay as they are" in text
