@@ -56,29 +56,40 @@ def row_checksum(columns: Sequence[Column], seed: int, server_version: int) -> s
     """An expression over a relation's columns: int8, never NULL. `seed` is a signed 64-bit number."""
     if server_version < HASHES_OF_64_BITS_SINCE:
         return _by_text(columns, seed)
-    state: sql.Composable = sql.SQL("{}::int8").format(sql.Literal(str(seed)))
-    others = []
-    for number, column in enumerate(columns):
-        way = _way(column)
-        if way is None:
-            others.append(column)
-        else:
-            state = _hashed(way, column, state, _Salt(seed, number))
-    if not others:
-        return state
+    start = sql.SQL("{}::int8").format(sql.Literal(str(seed)))
+    ways = [(number, column, _way(column)) for number, column in enumerate(columns)]
+    known = [(_Salt(seed, number), column, way) for number, column, way in ways if way is not None]
+    chains = [
+        _chained(known[first : first + _NESTED], start) for first in range(0, len(known), _NESTED)
+    ]
+    state = chains[0] if len(chains) == 1 else _text_hash([start, *chains], start)
+    others = [sql.Identifier(column.name) for _, column, way in ways if way is None]
+    return _text_hash(others, state) if others else state
+
+
+_NESTED = 32
+"""Columns hashed one inside the other; of a wider table there are several such chains, hashed together."""
+
+
+def _chained(
+    known: Sequence[tuple[_Salt, Column, LiteralString]], state: sql.Composable
+) -> sql.Composable:
+    for salt, column, way in known:
+        state = _hashed(way, column, state, salt)
+    return state
+
+
+def _text_hash(values: Sequence[sql.Composable], state: sql.Composable) -> sql.Composable:
     template = sql.SQL('hashtextextended((ROW({}))::text COLLATE "C", {})')
-    return template.format(_names(others), state)
+    return template.format(sql.SQL(", ").join(values), state)
 
 
 def _by_text(columns: Sequence[Column], seed: int) -> sql.Composable:
     template = sql.SQL(
         "('x' || substr(md5({} || (ROW({}))::text), 1, 16))::pg_catalog.\"bit\"(64)::int8"
     )
-    return template.format(sql.Literal(f"{seed} "), _names(columns))
-
-
-def _names(columns: Sequence[Column]) -> sql.Composable:
-    return sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
+    names = sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
+    return template.format(sql.Literal(f"{seed} "), names)
 
 
 class _Salt:

@@ -142,3 +142,14 @@ def test_domains_and_enums(session: Session, any_version: Cluster) -> None:
     finally:
         database.execute("drop domain whole, price, code; drop type mood")
     assert_told_apart(found)
+
+
+def test_very_wide_tables(session: Session, any_version: Cluster) -> None:
+    """Many columns, and a change of any one of them: the first, one in the middle, the last."""
+    names = [f"c{number}" for number in range(400)]
+    rows = [
+        f"select {', '.join('1::int8' if name == chosen else 'null::int8' for name in names)}"
+        for chosen in ("", "c0", "c31", "c32", "c200", "c399")
+    ]
+    declared = ", ".join(f"{name} bigint" for name in names)
+    assert_told_apart(checksums(session, any_version, declared, " union all ".join(rows)))
