@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 
-from pg_ingest.batch import Batch, Everything, LoadReport, Reading
+from pg_ingest.batch import Batch, Everything, LoadReport, Reading, Window
 from pg_ingest.bookmark import Bookmark
 from pg_ingest.config.selection import Replication
 from pg_ingest.destinations.destination import (
@@ -100,6 +100,7 @@ def _staged(
             position_to=reading.position_to,
             run_id=load.run_id,
             method=load.replication.method,
+            continues=None if isinstance(reading.scope, Everything | Window) else bookmark,
         )
         staged = destination.stage(
             load.stream,

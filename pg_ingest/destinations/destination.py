@@ -75,7 +75,8 @@ class Stage(Protocol):
         """Make the rows visible and store bookmark, report and rejected rows, in ONE transaction.
 
         Raises KeyNotUnique when the scope's key is not unique among the staged rows, DestinationFailed when
-        the destination cannot store; either way everything stays as it was.
+        the destination cannot store, DestinationBusy when another load has moved the bookmark that the
+        rows go on from (`report.continues`); either way everything stays as it was.
         """
         ...
 
@@ -94,6 +95,8 @@ class LoadReportDraft:
     notes: tuple[str, ...] = ()
     run_id: str = ""
     method: str = ""
+    continues: Bookmark | None = None
+    """The stored bookmark must still be this one, since the rows go on from it; None: they do not."""
 
 
 class Destination(Protocol):

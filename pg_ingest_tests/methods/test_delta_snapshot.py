@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from pg_ingest.bookmark import DeltaSnapshotBookmark, XminBookmark, dump, load
-from pg_ingest.errors import KeyNotUnique
+from pg_ingest.destinations.duckdb import DuckDbDestination
+from pg_ingest.errors import DestinationBusy, KeyNotUnique
 from pg_ingest.postgres import row_versions
+from pg_ingest.replicate import replicate
 from pg_ingest_tests.methods.conftest import Pair, by_xmin, delta
 
 DELTA = delta("t")
@@ -242,7 +248,8 @@ def test_a_key_instead_of_groups_is_another_bookmark(pair: Pair) -> None:
 def test_a_row_that_cannot_be_stored_any_more(pair: Pair) -> None:
     """Its old version goes, as by the log: the record below `_pgi.rejected` says why it is not there."""
     pair.database.execute(
-        "create table t (id int primary key, n numeric(9, 2)); insert into t select g from generate_series(1, 9) g"
+        "create table t (id int primary key, n numeric(9, 2));"
+        " insert into t select g from generate_series(1, 9) g"
     )
     pair.sync(DELTA)
     pair.database.execute("update t set n = 'NaN' where id = 1; delete from t where id = 2")
@@ -253,4 +260,34 @@ def test_a_row_that_cannot_be_stored_any_more(pair: Pair) -> None:
     assert (counts.rejected, counts.deleted, counts.total) == (0, 1, 6)
     pair.database.execute("update t set n = 1.5 where id = 1")
     assert pair.sync(DELTA).counts.inserted == 1
+    assert equal(pair)
+
+
+class Overtaken(DuckDbDestination):
+    """Another process loads the same table between our snapshot and our stage."""
+
+    def __init__(self, path: Path, first: Callable[[], object]) -> None:
+        super().__init__(path)
+        self._first = first
+
+    def stage(self, *arguments: Any, **options: Any) -> Any:
+        self._first()
+        return super().stage(*arguments, **options)
+
+
+def test_two_processes_at_once(pair: Pair) -> None:
+    """The slower one goes on from a bookmark that is gone: it would bring deleted rows back for good."""
+    pair.database.execute(FILLED)
+    pair.sync(DELTA)
+    pair.database.execute("insert into t values (200, 'n')")
+
+    def other() -> None:
+        pair.database.execute("delete from t where id = 200")
+        pair.sync(DELTA)
+
+    overtaken = Overtaken(pair.path, other)
+    with pytest.raises(DestinationBusy, match="at the same time"):
+        replicate(pair.server(), overtaken, DELTA, pair.database.name, max_rejected=0)
+    assert equal(pair)
+    pair.sync(DELTA)
     assert equal(pair)

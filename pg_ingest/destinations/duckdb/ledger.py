@@ -18,6 +18,7 @@ from pg_ingest.batch import LoadReport
 from pg_ingest.bookmark import Bookmark
 from pg_ingest.destinations.destination import LoadReportDraft, StreamId, TableStatus, Target
 from pg_ingest.destinations.duckdb.statement import Sql, sql
+from pg_ingest.errors import DestinationBusy
 
 _SCHEMA = """
 CREATE SCHEMA IF NOT EXISTS _pgi;
@@ -92,6 +93,18 @@ def read_bookmark(connection: duckdb.DuckDBPyConnection, stream: StreamId) -> Bo
         _identity(stream),
     ).fetchone()
     return None if found is None or found[0] is None else bookmarks.load(found[0])
+
+
+def check_bookmark(
+    connection: duckdb.DuckDBPyConnection, stream: StreamId, expected: Bookmark
+) -> None:
+    """Raise DestinationBusy when the stream's bookmark is another one than its reader went on from."""
+    if read_bookmark(connection, stream) != expected:
+        raise DestinationBusy(
+            f"{stream} was loaded by another process at the same time",
+            detail="its bookmark has moved since this load began",
+            hint="nothing was stored; it is tried again from there",
+        )
 
 
 def owners(connection: duckdb.DuckDBPyConnection, target: Target) -> list[StreamId]:

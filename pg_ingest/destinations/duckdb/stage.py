@@ -127,6 +127,8 @@ class DuckDbStage:
         self, scope: Scope, bookmark: Bookmark | None, report: LoadReportDraft
     ) -> LoadReport:
         at = datetime.now(UTC)
+        if report.continues is not None:
+            ledger.check_bookmark(self._connection, self._stream, report.continues)
         notes = ownership.settle(self._connection, self._owned, scope)
         if chunk_ledger.drop(self._connection, self._stream):
             notes += ("an unfinished load in chunks was thrown away",)
