@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pg_ingest import apply_log as applying
+from pg_ingest import capture_log as capturing
 from pg_ingest.config.method import Shape
 from pg_ingest.errors import MethodUnavailable, SlotUnusable
 from pg_ingest.methods import log_based
@@ -305,7 +305,7 @@ def test_changes_of_the_catalogue_while_reading(
 ) -> None:
     """A table is renamed between the look at the catalogue and the end of the reading."""
     run(shop, "create table t (id int primary key, v text)", "insert into t values (1, 'a')")
-    real: Callable[..., Any] = applying.capture_again
+    real: Callable[..., Any] = capturing.capture_again
     shop.database.execute("update t set v = 'b'")
     capture = shop.capture(T)
     shop.database.execute("alter table t rename to u")
