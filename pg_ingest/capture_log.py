@@ -63,9 +63,10 @@ log = logging.getLogger(__name__)
 _ATTENTIVE = {14: 140018, 15: 150013, 16: 160009, 17: 170005}
 """By major version, the first that tells running transactions about a changed publication.
 
-Source: the release notes of 15.14 (and of 14.19, 16.10, 17.6), which mend a consequence of "a bug fix [in] our previous
-round of minor releases" that lets decoding respond to other transactions' invalidations; the commit is 4909b38af0.
-13.21 has it too, by another patch that does not reach a transaction that is being decoded, so 13 is not here.
+Source: the release notes of 15.14, about a fix that went into 13 to 18: "Our previous round of minor releases
+included a bug fix" by which decoding responds to the invalidations of other transactions (commit 4909b38af0).
+That round was 14.18, 15.13, 16.9 and 17.5. 13.21 got another patch, which does not reach a transaction that
+is being decoded, so 13 is not here.
 """
 
 
