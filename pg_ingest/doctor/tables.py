@@ -23,6 +23,7 @@ from pg_ingest.methods.columns import chosen_columns
 from pg_ingest.methods.registry import reader_for
 from pg_ingest.postgres.catalog import describe, unreadable_columns
 from pg_ingest.postgres.privileges import grant_bypass, grant_columns, grant_table
+from pg_ingest.postgres.row_filter import check_row_filter
 from pg_ingest.postgres.select import select_rows
 from pg_ingest.postgres.table_facts import TableFacts
 from pg_ingest.setup.steps import bypass_remark
@@ -131,6 +132,9 @@ def _query(subject: Subject, table: Table, columns: tuple[Column, ...]) -> Findi
     test = Test.FILTER if where else Test.QUERY
     try:
         estimate = session.explain(select_rows(table, columns, where=where))
+        if where and subject.replication.method is Method.LOG_BASED:
+            logged = [column for column in columns if not column.generated]
+            check_row_filter(session, table, logged, where)
     except PermissionMissing as error:
         closed = set(unreadable_columns(session, table)) & set(names_in(where))
         if not closed:

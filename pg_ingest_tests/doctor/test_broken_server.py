@@ -74,7 +74,7 @@ sources:
       public.anonymous: {{}}
       public.fleeting: {{}}
       public.unpublished: {{}}
-      public.computed: {{}}
+      public.computed: {{where: "id in (select 1)"}}
   secretless:
     host: {host}
     port: {port}
@@ -138,6 +138,7 @@ EXPECTED: dict[tuple[str, str], tuple[str, str]] = {
         "failed",
         'ALTER PUBLICATION "foreign_one" ADD TABLE ONLY "public"."unpublished";',
     ),
+    ("shop/shop/public.computed", "filter"): ("failed", "may depend on the row alone"),
     ("shop/shop/public.computed", "generated-columns"): ("warning", "exclude_columns: [twice]"),
     ("secretless", "password"): ("failed", "export NOBODY_HAS_SET_THIS"),
     ("nowhere", "host"): ("failed", "check `host` and `port`"),
