@@ -25,6 +25,7 @@ from pg_ingest.errors import (
     PermissionMissing,
     SlotBusy,
     SlotUnusable,
+    SourceBusy,
     SourceUnreachable,
 )
 from pg_ingest.lsn import Lsn
@@ -165,6 +166,16 @@ def create_slot(session: Session, name: str, plugin: str) -> Slot:
             (name, plugin),
             what=f"creating slot {name}",
         )
+    except SourceBusy as error:
+        if "sqlstate 58P01" not in error.detail:  # undefined_file: its library is not there
+            raise
+        major = session.server_version // 10000
+        raise MethodUnavailable(
+            f"the output plugin {plugin} is not installed on this server",
+            detail=error.detail,
+            hint=f"install it (Debian and Ubuntu: postgresql-{major}-{plugin}; Amazon RDS has it), or set"
+            " `log.plugin: pgoutput`, which is part of PostgreSQL",
+        ) from None
     except PermissionMissing as error:
         if "output plugin" in error.detail:
             raise PermissionMissing(
@@ -196,14 +207,12 @@ WHERE r.rolname = current_user
 def plugin_allowed(session: Session, plugin: str) -> bool | None:
     """Whether our role may use an output plugin; None where it may not know.
 
-    Newer minor versions let roles other than superusers use only those that `output_plugin_libraries`
-    names, a setting that only `pg_read_all_settings` shows.
+    Newer minor versions let nobody, superusers included, use others than those that
+    `output_plugin_libraries` names, a setting that only `pg_read_all_settings` shows.
     """
     ((superuser, sees, listed),) = session.rows(_ALLOWED, what="looking at the output plugins")
-    if superuser or (sees and listed is None):
-        return True
     if listed is None:
-        return None
+        return True if superuser or sees else None
     return plugin in (name.strip().strip('"') for name in listed.split(","))
 
 

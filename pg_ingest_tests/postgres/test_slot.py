@@ -12,6 +12,7 @@ from pg_ingest.errors import MethodUnavailable, PermissionMissing, SlotBusy, Slo
 from pg_ingest.lsn import Lsn
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.slot import (
+    OLDEST_VERSION,
     advance_slot,
     create_slot,
     drop_slot,
@@ -34,6 +35,20 @@ def name(database: Database) -> Iterator[str]:
             "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = %s",
             held,
         )
+
+
+def test_a_plugin_that_is_not_installed_or_not_allowed(any_version: Cluster) -> None:
+    with server_for(any_version).session("postgres") as session:
+        if session.server_version < OLDEST_VERSION:
+            return
+        with pytest.raises((MethodUnavailable, PermissionMissing)) as raised:
+            create_slot(session, "no_library", "wal2json")
+        if isinstance(raised.value, MethodUnavailable):
+            assert "is not installed" in raised.value.message
+            assert "pgoutput" in raised.value.hint
+        else:
+            assert "output_plugin_libraries" in raised.value.hint
+        assert read_slot(session, "no_library") is None
 
 
 def test_created_looked_at_and_dropped(session: Session, name: str) -> None:
