@@ -12,6 +12,7 @@ from pg_ingest import capture_log as capturing
 from pg_ingest.config.method import Shape
 from pg_ingest.errors import MethodUnavailable, SlotUnusable
 from pg_ingest.methods import log_based
+from pg_ingest.postgres.wal2json import says_all
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.following import Following, following, logged
 from pg_ingest_tests.servers import needs_system_server
@@ -66,6 +67,16 @@ def _number(text: str | None) -> str:
         return repr(float(text or "None"))
     except ValueError:
         return repr(text)
+
+
+@pytest.fixture
+def before_2_6(shop: Following) -> Following:
+    """The same; skipped where the server's wal2json is new enough to tell NaN from NULL."""
+    shop.database.rows("select pg_create_logical_replication_slot(%s, 'wal2json')", shop.slot)
+    with shop.server.session(shop.database.name) as session:
+        if says_all(session, shop.slot):
+            pytest.skip("this wal2json has numeric-data-types-as-string")
+    return shop
 
 
 NUMBERS = (
@@ -144,24 +155,29 @@ def test_many_rows_are_read_again_in_pieces(
         "create table t (id int, x numeric(5,2), y int); alter table t replica identity full",
     ],
 )
-def test_without_a_key_null_must_be_null(shop: Following, table: str) -> None:
-    shop.database.execute(table)
-    (error,) = shop.capture(T).failures.values()
+def test_without_a_key_null_must_be_null(before_2_6: Following, table: str) -> None:
+    before_2_6.database.execute(table)
+    (error,) = before_2_6.capture(T).failures.values()
     assert isinstance(error, MethodUnavailable)
     assert "x" in error.detail
     assert "y" not in error.detail.partition(":")[0]
-    shop.database.execute("create domain d as float8")
-    shop.database.execute("alter table t alter x type d")
-    run(shop, "insert into t values (1, 'NaN'), (1, 'NaN'), (2, null)")
-    assert run(shop, "delete from t where id = 2", "insert into t values (1, 'NaN')") == "changes"
+    before_2_6.database.execute("create domain d as float8")
+    before_2_6.database.execute("alter table t alter x type d")
+    run(before_2_6, "insert into t values (1, 'NaN'), (1, 'NaN'), (2, null)")
+    assert (
+        run(before_2_6, "delete from t where id = 2", "insert into t values (1, 'NaN')")
+        == "changes"
+    )
 
 
-def test_nan_where_null_is_not_allowed_means_reading_anew_without_a_key(shop: Following) -> None:
-    shop.database.execute("create table t (id int, x float8 not null)")
-    shop.database.execute("alter table t replica identity full")
-    assert run(shop, "insert into t values (1, 1)") == "snapshot"
-    assert run(shop, "insert into t values (1, 1), (2, 2)") == "changes"
-    assert run(shop, "insert into t values (3, 'NaN')") == "snapshot"
+def test_nan_where_null_is_not_allowed_means_reading_anew_without_a_key(
+    before_2_6: Following,
+) -> None:
+    before_2_6.database.execute("create table t (id int, x float8 not null)")
+    before_2_6.database.execute("alter table t replica identity full")
+    assert run(before_2_6, "insert into t values (1, 1)") == "snapshot"
+    assert run(before_2_6, "insert into t values (1, 1), (2, 2)") == "changes"
+    assert run(before_2_6, "insert into t values (3, 'NaN')") == "snapshot"
 
 
 def test_a_table_without_identity_is_refused(shop: Following) -> None:
