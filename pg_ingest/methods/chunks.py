@@ -67,6 +67,9 @@ FLUSH_SECONDS = 2.0
 
 _PAUSE = 0.02
 
+OLDEST_VERSION = 100000
+"""Older servers name the functions for WAL positions otherwise; they are read in one pass."""
+
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
@@ -167,6 +170,8 @@ def planned(
 
     Raises MethodUnavailable for a `split_key` that cannot be one.
     """
+    if session.server_version < OLDEST_VERSION:
+        return None
     split = _split(replication, table, beginning)
     rows = expected_rows(session, replication, table, beginning)
     limits = session.limits
