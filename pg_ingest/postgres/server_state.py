@@ -118,15 +118,6 @@ def prepared_transactions_seen(session: Session, seconds: float) -> list[OpenTra
     return [OpenTransaction(*row) for row in rows if row[3] > seconds]
 
 
-def transactions_held_back(session: Session) -> int:
-    """How many transaction ids have been given out since the oldest that is still running."""
-    ((distance,),) = session.rows(
-        "SELECT txid_snapshot_xmax(s) - txid_snapshot_xmin(s) FROM txid_current_snapshot() AS s",
-        what="looking at the oldest transaction",
-    )
-    return int(distance)
-
-
 def clock_offset(session: Session) -> float:
     """Seconds by which the server's clock is ahead of ours, taken at the middle of a short round trip."""
     before = time.time()
@@ -143,16 +134,12 @@ class RoleFacts:
 
     superuser: bool
     connection_limit: int
-    reads_statistics: bool
 
 
 def role_facts(session: Session) -> RoleFacts:
     """The attributes of the role we are connected as."""
-    ((superuser, limit, reads),) = session.rows(
-        "SELECT r.rolsuper, r.rolconnlimit,"
-        " coalesce(pg_has_role(g.oid, 'usage'), false) FROM pg_catalog.pg_roles AS r"
-        " LEFT JOIN pg_catalog.pg_roles AS g ON g.rolname = 'pg_read_all_stats'"
-        " WHERE r.rolname = current_user",
+    ((superuser, limit),) = session.rows(
+        "SELECT rolsuper, rolconnlimit FROM pg_catalog.pg_roles WHERE rolname = current_user",
         what="looking at our role",
     )
-    return RoleFacts(superuser, limit, reads)
+    return RoleFacts(superuser, limit)

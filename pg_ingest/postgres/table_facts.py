@@ -14,15 +14,12 @@ class TableFacts:
     """One relation as our role sees it.
 
     Attributes:
-        owner: its owner; `owned`: our role may act as that owner.
         rows_hidden: row-level security would hide rows from our role.
         toasted: columns whose values may be stored out of line.
         usage: our role may look into the schema.
         hidden_closed: hidden columns (`ctid`, `xmin`, …) of a table that our role may not read.
     """
 
-    owner: str
-    owned: bool
     rows_hidden: bool
     toasted: tuple[str, ...]
     usage: bool
@@ -30,7 +27,7 @@ class TableFacts:
 
 
 _FACTS = """
-SELECT c.oid::int8, pg_get_userbyid(c.relowner)::text, pg_has_role(c.relowner, 'usage'),
+SELECT c.oid::int8,
   c.relrowsecurity AND row_security_active(c.oid),
   array(SELECT a.attname::text FROM pg_catalog.pg_attribute AS a
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attstorage <> 'p'
@@ -52,8 +49,8 @@ def table_facts(session: Session, tables: Collection[Table]) -> dict[TableId, Ta
     )
     by_oid = {table.oid: table.id for table in tables}
     return {
-        by_oid[oid]: TableFacts(owner, owned, hidden, tuple(toasted), usage, tuple(closed))
-        for oid, owner, owned, hidden, toasted, usage, closed in rows
+        by_oid[oid]: TableFacts(hidden, tuple(toasted), usage, tuple(closed))
+        for oid, hidden, toasted, usage, closed in rows
     }
 
 
