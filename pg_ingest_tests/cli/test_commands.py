@@ -8,12 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import pg_ingest.cli
 from pg_ingest import __version__
+from pg_ingest.batch import Batch
 from pg_ingest.cli.discover_command import readable
 from pg_ingest.cli.group import COMMANDS
+from pg_ingest.destinations.chunks import BegunLoad
+from pg_ingest.destinations.destination import StreamId, Target
+from pg_ingest.destinations.duckdb import DuckDbDestination
 from pg_ingest_tests.cli.conftest import Project
 
 FULL = "method: full_table\ntables:\n  public.orders: {}\n"
@@ -181,3 +186,26 @@ def test_the_shipped_home_is_the_one_that_dev_makes() -> None:
 )
 def test_sizes_are_readable(size: float, text: str) -> None:
     assert readable(size) == text
+
+
+@pytest.mark.usefixtures("orders")
+def test_status_of_a_load_in_chunks(project: Project) -> None:
+    """Nobody can see its rows yet; once there is a bookmark, the old ones."""
+    project.configure(FULL)
+    destination = DuckDbDestination(project.folder / "warehouse.duckdb")
+    stream = StreamId("shop", project.database.name, "public", "orders")
+    target, schema = Target("shop", "orders"), pa.schema([pa.field("id", pa.int32())])
+    begun = BegunLoad(method="key_based", plan="{}", chunks=60, run_id="")
+    load = destination.begin_chunks(stream, target, schema, begun)
+    batch = Batch(pa.RecordBatch.from_pydict({"id": [1, 2]}, schema=schema))
+    with destination.receive_chunk(target, schema, iter([batch]), max_rejected=0) as chunk:
+        assert destination.keep_chunk(load, 5, chunk, max_rejected=0)
+        assert not destination.keep_chunk(load, 5, chunk, max_rejected=0)
+    assert "historical load: chunk 2 of 60" in project.run("status").out
+    (told,) = project.run("status", "--json").json
+    assert (told["rows"], told["position"]) == (0, "historical load: chunk 2 of 60")
+    assert (told["historical_load"]["done"], told["historical_load"]["rows"]) == (1, 2)
+    project.run("sync")
+    (told,) = project.run("status", "--json").json
+    assert (told["rows"], told["historical_load"]) == (3, None)
+    assert destination.chunked_loads() == []
