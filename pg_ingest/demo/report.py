@@ -54,11 +54,10 @@ def read_loads(warehouse: Path) -> Mapping[TableId, list[Load]]:
 
 
 def print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
-    """One table per method, in the order of the methods."""
-    for method in Method:
+    """One table per method, in the order in which the methods come up."""
+    for method in dict.fromkeys(verdict.shown.method for verdict in verdicts):
         of_method = [verdict for verdict in verdicts if verdict.shown.method is method]
-        if of_method:
-            console.print(_table(method, of_method))
+        console.print(_table(method, of_method))
 
 
 def _table(method: Method, verdicts: Sequence[Verdict]) -> Table:

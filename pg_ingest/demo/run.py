@@ -70,13 +70,13 @@ def _set_up(console: Console, rows: int, keep: Path | None) -> Iterator[Scene]:
 
 
 def _once(console: Console, stage: Scene) -> int:
-    """Three syncs: all tables, those with a position while a transaction is open, all after it."""
+    """Three syncs: all tables, those that find changes while a transaction is open, all after it."""
     onward = [str(shown.table) for shown in SHOP if shown.method is not Method.FULL_TABLE]
     if code := _sync(console, stage, "first sync"):
         return code
     with stage.workload.late_order():
         stage.workload.run(_CHANGES)
-        title = "tables by key and from the log, while an order is uncommitted"
+        title = "what changed, while an order is uncommitted"
         if code := _sync(console, stage, title, *onward):
             return code
     stage.workload.new_season()
@@ -156,6 +156,7 @@ def _guide(stage: Scene, port: int) -> str:
   {url}/asset-groups         every table is an asset, its partition is the database
   {url}/assets/{SOURCE}/sales/orders   rows, seconds, positions of each load
   {url}/assets/{SOURCE}/sales/carts    from the log: rows inserted, updated, deleted
+  {url}/assets/{SOURCE}/sales/customers   the same without a log: delta_snapshot compares keys
   {url}/assets/{SOURCE}/change_log     the slot's lag: below Metadata choose Plots, then Events,
                                         and find pg_ingest/lag_bytes; the sensor {SOURCE}_slot_lag
                                         adds a point every minute

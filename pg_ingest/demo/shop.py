@@ -45,20 +45,20 @@ def _table(name: str, method: Method, **settings: Any) -> ShopTable:
 
 
 SHOP: tuple[ShopTable, ...] = (
-    _table("sales.customers", Method.FULL_TABLE),
     _table("sales.products", Method.FULL_TABLE),
-    _table("sales.events", Method.FULL_TABLE),
     _table("sales.till_journal", Method.FULL_TABLE),
     _table("sales.revenue_by_day", Method.FULL_TABLE, key=["day", "status"]),
     _table("sales.orders", Method.KEY_BASED, replication_key="updated_at"),
     _table("sales.order_items", Method.KEY_BASED, replication_key="updated_at"),
     _table("sales.order_states", Method.KEY_BASED, replication_key="updated_at", key=["id"]),
+    _table("public.pgbench_accounts", Method.XMIN),
+    _table("sales.customers", Method.DELTA_SNAPSHOT),
+    _table("sales.events", Method.SNAPSHOT_DIFF),
     _table("sales.carts", Method.LOG_BASED),
     _table("sales.sessions", Method.LOG_BASED, shape="soft_delete"),
     _table("sales.stock_moves", Method.LOG_BASED),
     _table("sales.visits", Method.LOG_BASED),
     _table("sales.promotions", Method.LOG_BASED),
-    _table("public.pgbench_accounts", Method.FULL_TABLE),
     _table("public.pgbench_branches", Method.FULL_TABLE),
     _table("public.pgbench_tellers", Method.FULL_TABLE),
     _table("public.pgbench_history", Method.FULL_TABLE),

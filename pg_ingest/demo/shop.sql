@@ -129,7 +129,8 @@ select 1 + (i - 1) / 4,
 alter table sales.order_items add primary key (order_id, line);
 create index on sales.order_items (updated_at);
 
--- A partitioned table: read through its root, as one table.
+-- A partitioned table: read through its root, as one table. New rows come at its end, so that checksums of
+-- ranges (snapshot_diff) find the others as they were.
 create table sales.events (
     happened_at timestamptz not null,
     id          uuid not null,

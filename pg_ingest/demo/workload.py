@@ -1,9 +1,9 @@
 """What happens in the shop: pgbench runs the scripts of `scripts/`, and its own classic beside them.
 
-Tables that are replicated by key are only inserted into and updated with `updated_at` moved: that is
-all this method can see. Everywhere else rows are deleted too, and in the tables that are replicated from the
-log also keys change, values too long for their row stay as they are, and parts of transactions are
-rolled back.
+Tables that are replicated by key are only inserted into and updated with `updated_at` moved, and pgbench's
+accounts, replicated by `xmin`, are only inserted into and updated: that is all these methods can see. Everywhere
+else rows are deleted too, keys change where `delta_snapshot` or the log finds that, and in the tables that are
+replicated from the log values too long for their row stay as they are and parts of transactions are rolled back.
 """
 
 from __future__ import annotations
@@ -51,14 +51,19 @@ class Workload:
 
     @contextmanager
     def late_order(self) -> Iterator[None]:
-        """An order, and changes of log-based tables, made now and committed when the block ends.
+        """An order, and changes of tables of each other method, made now and committed when the block ends.
 
-        Its `updated_at` is then older than that of everything committed inside the block.
+        Its `updated_at` and its transaction id are then older than those of everything committed inside the
+        block. No row of it is one that the workload would wait for.
         """
         with self.programs.open_transaction(
             "insert into sales.orders (customer_id, total, note) values (1, 7.77, 'late');",
             "insert into sales.order_items (order_id, line, sku, quantity, price)"
             " values (currval('sales.orders_id_seq'), 1, 'P-00000001', 1, 7.77);",
+            "insert into public.pgbench_accounts values (0, 1, 7, 'late');",
+            "insert into sales.customers (name, segment) values ('Late', 'household');",
+            "delete from sales.events where (happened_at, id) ="
+            " (select happened_at, id from sales.events_2025_02 limit 1);",
             "insert into sales.carts (customer_id, memo) values (1, 'late');",
             "delete from sales.promotions where code = 'SPRING1';",
         ):

@@ -87,11 +87,12 @@ def test_once_ends_with_equal_tables_and_leaves_only_what_is_kept(
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert "All 17 tables are equal" in said
-    for method in ("full_table", "key_based", "log_based"):
-        assert f"method: {method}" in said
+    for method in Method:
+        assert f"method: {method.value}" in said
     assert place.processes() == []
     assert list(place.folder.iterdir()) == []
     check_what_the_log_brought(kept / "warehouse.duckdb")
+    check_what_was_found_without_a_log(kept / "warehouse.duckdb")
 
 
 def check_what_the_log_brought(warehouse: Path) -> None:
@@ -107,6 +108,25 @@ def check_what_the_log_brought(warehouse: Path) -> None:
     with duckdb.connect(warehouse, read_only=True) as connection:
         marked = "select count(*) from shop.sessions where _pgi_deleted_at is not null"
         assert connection.execute(marked).fetchone() != (0,)
+
+
+def check_what_was_found_without_a_log(warehouse: Path) -> None:
+    loads = read_loads(warehouse)
+    expected = {
+        Method.XMIN: {"inserted", "updated"},
+        Method.DELTA_SNAPSHOT: {"inserted", "updated", "deleted"},
+        Method.SNAPSHOT_DIFF: {"inserted", "updated", "deleted"},
+    }
+    for method, counts in expected.items():
+        (table,) = (shown.table for shown in SHOP if shown.method is method)
+        first, *later = loads[table]
+        assert first.inserted == first.rows_read > 0
+        assert len(later) == 2
+        for count in ("inserted", "updated", "deleted"):
+            found = sum(getattr(load, count) for load in later)
+            assert (found > 0) is (count in counts), (table, count, found)
+    accounts = loads[TableId("public", "pgbench_accounts")]
+    assert all(load.rows_read < accounts[0].rows_read / 10 for load in accounts[1:])
 
 
 def test_ctrl_c_in_the_live_demo_leaves_nothing(place: Place) -> None:
