@@ -1,9 +1,10 @@
 """What happens in the shop: pgbench runs the scripts of `scripts/`, and its own classic beside them.
 
-Tables that are replicated by key are only inserted into and updated with `updated_at` moved, and pgbench's
-accounts, replicated by `xmin`, are only inserted into and updated: that is all these methods can see. Everywhere
-else rows are deleted too, keys change where `delta_snapshot` or the log finds that, and in the tables that are
-replicated from the log values too long for their row stay as they are and parts of transactions are rolled back.
+Tables that are replicated by key are only inserted into and updated with `updated_at` moved, and
+pgbench's accounts, replicated by `xmin`, are only inserted into and updated: that is all these methods
+can see. Everywhere else rows are deleted too, keys change where `delta_snapshot` or the log finds that,
+and in the tables that are replicated from the log values too long for their row stay as they are and
+parts of transactions are rolled back.
 """
 
 from __future__ import annotations
