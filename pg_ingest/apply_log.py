@@ -283,6 +283,7 @@ class _Apply:
             load=load,
             pieces=lambda bookmark: self._pieces(load, bookmark),
             capture_again=self._capture_again,
+            reread=self._reread,
         )
         return chunks.run(before, only_resume=only_resume)
 

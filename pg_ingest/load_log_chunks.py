@@ -21,7 +21,7 @@ from pg_ingest.errors import PassingFault
 from pg_ingest.load_log import TableLoad
 from pg_ingest.lsn import Lsn
 from pg_ingest.methods.chunks import Beginning, Plan, wait_until_flushed
-from pg_ingest.methods.log_based import Piece, beginning
+from pg_ingest.methods.log_based import Piece, Reread, beginning
 from pg_ingest.methods.log_chunks import catching_up, caught_up
 from pg_ingest.methods.shape import ReadAnew
 from pg_ingest.postgres.session import Server, Session
@@ -38,6 +38,7 @@ class LogChunks:
     Attributes:
         pieces: the changes in the change log after a bookmark.
         capture_again: reads the slot once more; opens a session of its own.
+        reread: as in `log_based.steps`.
     """
 
     server: Server
@@ -46,6 +47,7 @@ class LogChunks:
     load: TableLoad
     pieces: Callable[[LogBasedBookmark], Iterator[Piece]]
     capture_again: Callable[[], Captured]
+    reread: Reread
     _captured_at: float = field(default_factory=time.monotonic)
 
     def run(self, before: Bookmark | None, *, only_resume: bool = False) -> LogBasedBookmark | None:
@@ -139,7 +141,7 @@ class LogChunks:
         bookmark = chunks.load.caught_up or chunks.plan.start
         assert isinstance(bookmark, LogBasedBookmark)
         replication = self.load.replication
-        for reading in catching_up(replication, bookmark, self.pieces(bookmark), upto):
+        for reading in catching_up(replication, bookmark, self.pieces(bookmark), upto, self.reread):
             destination.catch_up(chunks.load, reading, max_rejected=self.load.settings.max_rejected)
             assert isinstance(reading.bookmark, LogBasedBookmark)
             bookmark = reading.bookmark

@@ -77,6 +77,10 @@ class Piece:
     size: int
 
 
+Reread = Callable[[Piece, pl.DataFrame, Sequence[str]], pl.DataFrame]
+"""For the keys of a piece's rows, the values of these columns now; see `postgres.reread`."""
+
+
 @contextmanager
 def snapshot(
     session: Session, replication: Replication, table: Table, *, inserts_only: bool = False
@@ -253,7 +257,7 @@ def steps(
     passing: Callable[[Piece, Sequence[Column]], Passing | None] = _unfiltered,
     *,
     inserts_only: bool = False,
-    reread: Callable[[Piece, pl.DataFrame, Sequence[str]], pl.DataFrame] | None = None,
+    reread: Reread | None = None,
 ) -> Iterator[Reading]:
     """What must be applied of `pieces`, one Reading a step; each bookmark follows from the one before.
 

@@ -30,8 +30,9 @@ as for any other table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import polars as pl
 import pyarrow as pa
@@ -42,22 +43,41 @@ from pg_ingest.changelog.fold import LSN, OP, SEQUENCE, UNCHANGED, WHOLE
 from pg_ingest.changelog.handover import still_to_apply
 from pg_ingest.config.selection import Replication
 from pg_ingest.lsn import Lsn
-from pg_ingest.methods.log_based import Piece, steps
+from pg_ingest.methods.log_based import Piece, Reread, steps
 from pg_ingest.methods.shape import Difference, ReadAnew
+from pg_ingest.postgres.reread import THERE
 
 
 def catching_up(
-    replication: Replication, bookmark: LogBasedBookmark, pieces: Iterable[Piece], upto: Lsn
+    replication: Replication,
+    bookmark: LogBasedBookmark,
+    pieces: Iterable[Piece],
+    upto: Lsn,
+    reread: Reread | None = None,
 ) -> Iterator[Reading]:
     """What must be applied to the chunks, in steps, so that they are the table as of `upto`.
 
-    Raises ReadAnew when only one snapshot can say what the rows are.
+    `reread` as in `log_based.steps`. Raises ReadAnew when only one snapshot can say what the rows are.
     """
-    for reading in steps(replication, bookmark, _pieces(bookmark, pieces, upto), _no_other_columns):
+    counted = _pieces(bookmark, pieces, upto)
+    asked = None if reread is None else partial(_still_there, reread)
+    for reading in steps(replication, bookmark, counted, _no_other_columns, reread=asked):
         assert isinstance(reading.scope, Changes)
         # rows that went before the load was whole have never been there: nothing to mark as deleted
         reading.scope = replace(reading.scope, soft=False, mixed=True)
         yield reading
+
+
+def _still_there(
+    reread: Reread, piece: Piece, keys: pl.DataFrame, columns: Sequence[str]
+) -> pl.DataFrame:
+    """A gap here is no error, so a row that is gone before its time would hide values that are missing."""
+    found = reread(piece, keys, columns)
+    if not found.get_column(THERE).all():
+        raise ReadAnew(
+            f"while it was read in chunks a row went whose {', '.join(columns)} are not told"
+        )
+    return found
 
 
 def caught_up(bookmark: LogBasedBookmark, upto: Lsn) -> LogBasedBookmark:
