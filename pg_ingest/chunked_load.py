@@ -48,6 +48,7 @@ class ChunkTask:
         between: called by the reading thread between two chunks, when it holds no session.
         reset: an unfinished load goes, unless this very run began it.
         only_resume: do not begin a load.
+        begun: called when a load begins, before its first row is read.
         progress: an error it raises ends the load; what is stored stays.
     """
 
@@ -65,6 +66,7 @@ class ChunkTask:
     between: Callable[[], None] = lambda: None
     reset: bool = False
     only_resume: bool = False
+    begun: Callable[[], None] = lambda: None
     progress: Callable[[Progress], None] | None = None
 
 
@@ -139,6 +141,7 @@ def _opened(task: ChunkTask, notes: list[str]) -> Chunks | None:
         return None
     begun = BegunLoad(task.replication.method, plan.dump(), plan.chunks, task.run_id)
     load = task.destination.begin_chunks(task.stream, task.target(table), beginning.schema, begun)
+    task.begun()
     log.info("load begun: table=%s chunks=%d rows=%d", task.stream, plan.chunks, plan.rows)
     return Chunks(load, plan, table, beginning)
 

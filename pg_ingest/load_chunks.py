@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pg_ingest.batch import Everything, LoadReport
-from pg_ingest.bookmark import Bookmark, goes_on
+from pg_ingest.bookmark import Bookmark, goes_on, method_of
 from pg_ingest.chunked_load import Chunks, ChunkTask, read_in_chunks
 from pg_ingest.config.selection import Replication
 from pg_ingest.destinations.chunks import KeepsChunks
@@ -44,6 +44,7 @@ class TableRequest:
     run_id: str
     progress: Callable[[Progress], None] | None
     started_at: float
+    say: Callable[[str], None]
 
     @property
     def stream(self) -> StreamId:
@@ -67,6 +68,7 @@ def load_in_chunks(
     if not isinstance(destination, KeepsChunks) or beginning is None or asked.window is not None:
         return destination.bookmark(asked.stream)
     before, unfinished = destination.standing(asked.stream)
+    switched = _switched(asked, before)
     task = ChunkTask(
         server=server,
         destination=destination,
@@ -81,10 +83,11 @@ def load_in_chunks(
         reset=asked.reset,
         only_resume=not (asked.reset or _is_first(asked.replication, before)),
         progress=asked.progress,
+        begun=lambda: asked.say(switched) if switched else None,
     )
     if task.only_resume and unfinished is None:
         return before
-    notes: list[str] = []
+    notes = [switched] if switched else []
     chunks = read_in_chunks(task, notes)
     if chunks is None:
         return before
@@ -93,6 +96,13 @@ def load_in_chunks(
 
 def _is_first(replication: Replication, bookmark: Bookmark | None) -> bool:
     return bookmark is None or not goes_on(bookmark, replication.method)
+
+
+def _switched(asked: TableRequest, bookmark: Bookmark | None) -> str:
+    """What is said of a table that another method has stored; empty for any other."""
+    if asked.reset or bookmark is None or goes_on(bookmark, asked.replication.method):
+        return ""
+    return f"all rows are read once, in chunks: it was loaded by {method_of(bookmark)} before"
 
 
 def _finished(

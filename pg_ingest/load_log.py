@@ -32,12 +32,14 @@ class ApplySettings:
         run_id: stands in `_pgi.loads`.
         progress: called with the table at most every PROGRESS_SECONDS while its rows come; an error it
             raises ends that table.
+        say: called with the table before it is read anew, with the reason.
     """
 
     max_rejected: int
     reset: Collection[TableId] = ()
     run_id: str = ""
     progress: Callable[[Replication, Progress], None] | None = None
+    say: Callable[[Replication, str], None] = lambda _replication, _text: None
 
 
 @dataclass(slots=True)
@@ -66,6 +68,12 @@ class TableLoad:
         schema, name = self.replication.target_for(self.capture.database)
         comment = self.capture.tables[self.replication.table].comment
         return Target(schema, name, self.replication.shared, comment)
+
+    def anew(self, reason: object) -> None:
+        """Say, before it begins, that the whole table is read once more."""
+        note = f"read anew: {reason}"
+        self.notes.append(note)
+        self.settings.say(self.replication, note)
 
     def store(self, reading: Reading, expected: Bookmark | None) -> None:
         """One step: one transaction of the destination."""

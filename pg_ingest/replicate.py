@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from pg_ingest.batch import Batch, Everything, LoadReport, Reading, Window
 from pg_ingest.bookmark import Bookmark
+from pg_ingest.config.method import Method
 from pg_ingest.config.selection import Replication
 from pg_ingest.destinations.destination import (
     Destination,
@@ -43,6 +44,7 @@ def replicate(
     window: tuple[str, str] | None = None,
     run_id: str = "",
     progress: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] = lambda _text: None,
 ) -> LoadReport:
     """Bring one table of one database up to date in the destination.
 
@@ -52,6 +54,8 @@ def replicate(
         window: start and end (ISO 8601) of the time window to replace, for tables with `partition_by`.
         run_id: stands in `_pgi.loads`.
         progress: called at most every PROGRESS_SECONDS while rows come; an error it raises ends the load.
+        say: told before the first row is read why all rows are, where a table was stored before and its method
+            could have gone on.
 
     The report's `extra["table"]` is the source table as it was read.
 
@@ -59,7 +63,7 @@ def replicate(
     as it was before.
     """
     load = TableRequest(
-        *(replication, database, max_rejected, reset, window, run_id, progress, time.time())
+        *(replication, database, max_rejected, reset, window, run_id, progress, time.time(), say)
     )
     log.info("reading table=%s method=%s", load.stream, replication.method)
     chunked = load_in_chunks(server, destination, load)
@@ -93,6 +97,8 @@ def _staged(
     with read(
         *(session, load.replication, table, bookmark), reset=load.reset, window=load.window
     ) as reading:
+        if bookmark is not None and reading.phase == "snapshot":
+            _say(load, reading)
         draft = LoadReportDraft(
             started_at=load.started_at,
             phase=reading.phase,
@@ -112,6 +118,12 @@ def _staged(
         stage = staging.enter_context(staged)
         draft.notes = tuple(reading.notes)
     return stage, reading, draft
+
+
+def _say(load: TableRequest, reading: Reading) -> None:
+    if load.replication.method is not Method.FULL_TABLE:
+        for note in reading.notes:
+            load.say(note)
 
 
 def _counted(

@@ -8,7 +8,7 @@ from time import monotonic
 
 from rich.console import Console
 
-from pg_ingest.defs.progress import TableProgress, Waiting, for_people, listener
+from pg_ingest.defs.progress import Announcement, TableProgress, Waiting, for_people, listener
 
 QUIET_SECONDS = 5.0
 """Between two lines about one table where they stay (a file, a pipe)."""
@@ -25,9 +25,13 @@ class Live:
         self._said = 0.0
         self._status = console.status("connecting") if console.is_terminal else None
 
-    def __call__(self, progress: TableProgress | Waiting) -> None:
+    def __call__(self, progress: TableProgress | Waiting | Announcement) -> None:
         if isinstance(progress, Waiting):
             self.console.print(f"{progress.reason}: trying again in {progress.seconds:.0f} s")
+            return
+        if isinstance(progress, Announcement):
+            name = f"{progress.database}: {'.'.join(progress.asset[1:])}"
+            self.console.print(f"{name}: {progress.text}", markup=False)
             return
         current = (progress.asset, progress.database)
         fresh = progress.seconds == 0.0

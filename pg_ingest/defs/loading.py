@@ -11,7 +11,7 @@ from pg_ingest.defs.faults import ClosedDoors, told_to_dagster
 from pg_ingest.defs.metadata import Metadata, load_metadata, selected_columns, table_schema
 from pg_ingest.defs.partitions import Load, loads_of
 from pg_ingest.defs.processes import mark_run
-from pg_ingest.defs.progress import Reporter, TableProgress, announce
+from pg_ingest.defs.progress import Announcement, Reporter, TableProgress, announce, say_before
 from pg_ingest.defs.quiet import is_left_alone
 from pg_ingest.defs.route import Route
 from pg_ingest.errors import PgIngestError, SourceTableChanged
@@ -87,6 +87,9 @@ class TableLoader:
                 window=load.window,
                 run_id=context.run.run_id,
                 progress=self._progress(context, load),
+                say=lambda text: say_before(
+                    context.log.info, Announcement(self.replication.asset_key, load.database, text)
+                ),
             )
         except SourceTableChanged:
             if self._absent(load.database):

@@ -18,7 +18,7 @@ from pg_ingest.defs.metadata import (
     table_schema,
 )
 from pg_ingest.defs.processes import mark_run
-from pg_ingest.defs.progress import Reporter, TableProgress, announce
+from pg_ingest.defs.progress import Announcement, Reporter, TableProgress, announce, say_before
 from pg_ingest.defs.route import Route
 from pg_ingest.errors import PgIngestError
 from pg_ingest.table import Table, TableId
@@ -125,6 +125,9 @@ class LogLoader:
             reset={each.table for each in wanted if reset and each not in self._done(context)},
             run_id=context.run.run_id,
             progress=report,
+            say=lambda replication, text: say_before(
+                context.log.info, Announcement(replication.asset_key, capture.database, text)
+            ),
         )
         here = [each for each in wanted if not self._absent(capture, each)]
         steps = apply_log(

@@ -68,17 +68,35 @@ class Waiting:
     seconds: float
 
 
-Listener = Callable[[TableProgress | Waiting], None]
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What people should know of a load before its first row is read."""
+
+    asset: tuple[str, ...]
+    database: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"table={'.'.join(self.asset[1:])} database={self.database} {self.text}"
+
+
+Listener = Callable[[TableProgress | Waiting | Announcement], None]
 
 listener: ContextVar[Listener | None] = ContextVar("pg_ingest_progress", default=None)
 """Set by the command line around a run in its own process; None elsewhere."""
 
 
-def announce(progress: TableProgress | Waiting) -> None:
+def announce(progress: TableProgress | Waiting | Announcement) -> None:
     """Tell the listener, if there is one; a load that begins says so with zeros."""
     hear = listener.get()
     if hear is not None:
         hear(progress)
+
+
+def say_before(log: Callable[[str], None], announcement: Announcement) -> None:
+    """Into Dagster's log and to the listener."""
+    log(str(announcement))
+    announce(announcement)
 
 
 class Reporter:

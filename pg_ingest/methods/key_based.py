@@ -72,7 +72,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from pg_ingest.batch import Everything, Keys, Reading
-from pg_ingest.bookmark import Bookmark, KeyBasedBookmark, Partition
+from pg_ingest.bookmark import Bookmark, KeyBasedBookmark, Partition, method_of
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.types import arrow_schema
 from pg_ingest.errors import BookmarkUnusable, ConfigError
@@ -216,7 +216,7 @@ def _continued(bookmark: Bookmark | None, plan: _Plan, notes: list[str]) -> KeyB
     if bookmark is None:
         return None
     if not isinstance(bookmark, KeyBasedBookmark):
-        notes.append("loaded by another method before: all rows are read once")
+        notes.append(f"all rows are read once: it was loaded by {method_of(bookmark)} before")
         return None
     expected = plan.begin()
     if (bookmark.column, bookmark.type) != (expected.column, expected.type):

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from pg_ingest.batch import Batch, Everything, Ranges, Reading, Scope
-from pg_ingest.bookmark import Bookmark, SnapshotDiffBookmark
+from pg_ingest.bookmark import Bookmark, SnapshotDiffBookmark, method_of
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.types import arrow_schema
 from pg_ingest.decode.values import decode_column
@@ -171,7 +171,7 @@ def _comparable(
     if bookmark is None:
         return None
     if not isinstance(bookmark, SnapshotDiffBookmark):
-        notes.append("loaded by another method before: all rows are read once")
+        notes.append(f"all rows are read once: it was loaded by {method_of(bookmark)} before")
         return None
     major = plan.session.server_version // 10000
     known = {column.column.name for column in plan.order}

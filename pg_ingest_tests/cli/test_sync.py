@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from pg_ingest.cli.instance import make_home
 from pg_ingest.cli.output import print_table
+from pg_ingest.destinations.duckdb import DuckDbDestination
 from pg_ingest_tests.cli.conftest import Project
 
 FULL = "method: full_table\ntables:\n  public.orders: {}\n"
@@ -115,6 +117,27 @@ def test_reset_finds_what_a_key_cannot(project: Project) -> None:
     assert project.stored("select count(*) from shop.orders") == [(2,)]
     assert project.run("reset", "public.orders").code == 0
     assert project.stored("select id from shop.orders") == [(2,)]
+
+
+def test_a_full_load_after_another_method_is_said_before_it_begins(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for table in "abc":
+        project.database.execute(f"create table {table} as select 1 as id")
+        project.database.execute(f"alter table {table} add primary key (id)")
+    chosen = "tables:\n  public.a: {{method: {}}}\n  public.b: {{method: {}}}\n  public.c: {{method: {}}}\n"
+    project.configure(chosen.format("full_table", "xmin", "xmin"))
+    first = project.run("sync")
+    assert (first.code, first.err) == (0, "")
+    project.configure(chosen.format("xmin", "snapshot_diff", "delta_snapshot"))
+    read = Mock(side_effect=AssertionError("rows are read"))
+    monkeypatch.setattr(DuckDbDestination, "stage", read)
+    said = [line for line in project.run("sync").err.splitlines() if ": all rows are read" in line]
+    name = project.database.name
+    assert said == [
+        f"{name}: public.a: all rows are read once: it was loaded by full_table before",
+        f"{name}: public.b: all rows are read once: it was loaded by xmin before",
+    ]
 
 
 def test_reset_wants_a_table(project: Project) -> None:

@@ -12,7 +12,7 @@ from pg_ingest.batch import LoadReport
 from pg_ingest.config.selection import Replication
 from pg_ingest.errors import SourceUnreachable
 from pg_ingest.replicate import replicate
-from pg_ingest_tests.methods.conftest import Pair, by_xmin, delta
+from pg_ingest_tests.methods.conftest import Pair, by_xmin, delta, full
 
 METHODS = pytest.mark.parametrize("replication", [by_xmin("t"), delta("t")], ids=["xmin", "delta"])
 
@@ -103,3 +103,22 @@ def test_without_deletes_a_large_table_is_loaded_once(pair: Pair) -> None:
     assert load(pair, replication, lambda *_: None).phase == "incremental"
     assert load(pair, by_xmin("t"), lambda *_: None).phase == "incremental"
     assert load(pair, delta("t"), lambda *_: None).phase == "incremental"
+
+
+def test_a_load_after_another_method_is_said_before_its_first_chunk(pair: Pair) -> None:
+    made(pair)
+    pair.sync(full("t"))
+    said: list[str] = []
+    rows_when_said: list[int] = []
+    server = pair.server(chunk_rows=100, load_threads=1)
+    report = replicate(
+        *(server, pair.destination, by_xmin("t"), pair.database.name),
+        max_rejected=0,
+        say=said.append,
+        progress=lambda _now: rows_when_said.append(len(said)),
+    )
+    assert said == ["all rows are read once, in chunks: it was loaded by full_table before"]
+    assert set(rows_when_said) == {1}
+    assert report.phase == "historical"
+    assert said[0] in report.notes
+    equal(pair, by_xmin("t"))
