@@ -20,7 +20,7 @@ from pg_ingest.batch import LoadReport
 from pg_ingest.config.method import Shape
 from pg_ingest.config.selection import Replication
 from pg_ingest.errors import SourceUnreachable
-from pg_ingest.methods import log_based
+from pg_ingest.methods import chunks, log_based
 from pg_ingest.progress import Progress
 from pg_ingest.retain_log import retain_log
 from pg_ingest_tests.conftest import Database
@@ -291,7 +291,7 @@ def test_one_of_several_readers_fails(
     """Its error comes out, the others stop, and what they have stored counts."""
     made(shop)
     shop.limits["load_threads"] = 3
-    real, lock = chunked_load.wait_until_flushed, threading.Lock()
+    real, lock = chunks.wait_until_flushed, threading.Lock()
     calls: list[int] = []
 
     def broken(*arguments: Any) -> None:

@@ -17,6 +17,7 @@ from pg_ingest.config.large_tables import SplitHints
 from pg_ingest.config.selection import Replication
 from pg_ingest.errors import MethodUnavailable, SourceUnreachable, TooManyRejected
 from pg_ingest.replicate import replicate
+from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.methods.conftest import Pair, full, keyed
 
 KEYED = keyed("t", "k")
@@ -260,3 +261,22 @@ def test_rejected_rows_of_all_chunks_count_together(pair: Pair) -> None:
         load(pair, max_rejected=3)
     report = load(pair, max_rejected=5)
     assert (report.counts.rejected, report.counts.total) == (5, 495)
+
+
+def test_several_databases_in_one_table(pair: Pair, database: Database) -> None:
+    """Each load replaces only its own database's rows."""
+    shared = keyed("t", "k", shared=True)
+    other = Pair(database, pair.path)
+    for one in (pair, other):
+        made(one)
+    other.database.execute("delete from t where id > 450; analyze t")
+    for one in (pair, other, pair):
+        report = load(one, shared, reset=one.bookmark(shared) is not None)
+        assert report.phase == "historical"
+    name = "_pgi_database"
+    found = pair.stored(shared, f"{name}, count(*) over (partition by {name}), id")
+    assert {(row[0], row[1]) for row in found} == {
+        (pair.database.name, 500),
+        (other.database.name, 450),
+    }
+    assert len(found) == 950

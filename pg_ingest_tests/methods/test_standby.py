@@ -210,3 +210,19 @@ def test_a_standby_that_is_behind_the_primary(
     catch_up(database, standby)
     report = copy.sync(replication)
     assert (report.phase, report.counts.total) == ("incremental", 3)
+
+
+def test_chunks_from_a_standby(database: Database, standby: Standby, copy: Pair) -> None:
+    """The position waits there until it holds for every chunk."""
+    database.execute(
+        "create table t (id int primary key, v text);"
+        " insert into t select g, 'x' from generate_series(1, 400) g; analyze t"
+    )
+    catch_up(database, standby)
+    server = copy.server(chunk_rows=100, load_threads=2)
+    report = replicate(server, copy.destination, BY_ID, database.name, max_rejected=0)
+    assert report.phase == "historical"
+    database.execute("insert into t values (401, 'later')")
+    catch_up(database, standby)
+    copy.sync(BY_ID)
+    assert copy.stored(BY_ID) == copy.source("select * from t")
