@@ -163,7 +163,7 @@ class _Apply:
         try:
             self._follow(load, self._with_partitions(replication, bookmark), before)
         except ReadAnew as reason:
-            load.notes.append(f"read anew: {reason}")
+            load.anew(reason)
             bookmark = self._snapshot(load, self.destination.bookmark(load.stream))
             self._capture_meanwhile()
             try:
@@ -265,7 +265,7 @@ class _Apply:
                 f" {bookmark.joined_lsn} (was it out of the publication, made anew, or is the change log"
                 " a new one?)"
             )
-        load.notes.append(f"read anew: {reason}")
+        load.anew(reason)
         return None
 
     def _snapshot(self, load: TableLoad, before: Bookmark | None) -> LogBasedBookmark:

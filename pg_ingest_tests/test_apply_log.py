@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pg_ingest import apply_log as module
+from pg_ingest.apply_log import apply_log
 from pg_ingest.config.method import Shape
 from pg_ingest.destinations.duckdb.file import DuckDbFile
 from pg_ingest.errors import (
@@ -21,6 +22,7 @@ from pg_ingest.errors import (
     SourceBusy,
     SourceTableChanged,
 )
+from pg_ingest.load_log import ApplySettings
 from pg_ingest.lsn import Lsn
 from pg_ingest.methods import log_based
 from pg_ingest_tests.conftest import Database
@@ -311,9 +313,14 @@ def test_another_method_before(shop: Following) -> None:
 
     full = Replication("shop", A.table, Method.FULL_TABLE, "shop", "a")
     replicate(shop.server, shop.destination, full, shop.database.name, max_rejected=0)
-    report = shop.sync(A)["a"].report
+    said: list[str] = []
+    settings = ApplySettings(0, say=lambda table, text: said.append(f"{table.table}: {text}"))
+    capture = shop.capture(A)
+    steps = apply_log(shop.server, shop.destination, shop.folder, capture, [A], settings)
+    (report,) = [one.report for one in steps]
     assert report is not None
     assert report.notes[0] == "read anew: the method was full_table before"
+    assert said == [f"public.a: {report.notes[0]}"]
     shop.check(A)
 
 
