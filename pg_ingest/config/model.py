@@ -114,7 +114,9 @@ class Limits(Strict):
     max_rejected: Whole = Field(
         default=1000, ge=0, description="Rows of one table that may be set aside before it fails."
     )
-    fetch_rows: Whole = Field(default=50_000, ge=1, le=10_000_000, description="Rows per batch.")
+    fetch_rows: Whole = Field(
+        default=50_000, ge=1, le=10_000_000, description="Rows per batch, about."
+    )
     chunk_rows: Whole = Field(
         default=1_000_000, ge=1, description="Rows per chunk of a large first load."
     )

@@ -42,8 +42,10 @@ class BinaryReader(Protocol):
         ...
 
 
-def read_copy_csv(stream: BinaryReader, columns: Sequence[Column]) -> Iterator[Batch]:
-    """The rows of the stream, about BLOCK bytes of text per Batch and at least one record.
+def read_copy_csv(
+    stream: BinaryReader, columns: Sequence[Column], block: int | None = None
+) -> Iterator[Batch]:
+    """The rows of the stream, about `block` (BLOCK) bytes of text per Batch and at least one record.
 
     The sizes of the Batches add up to the bytes read. Columns must be in the order of the statement's
     select list. Raises ProtocolError for bytes that are not such a list's csv; what `stream.read`
@@ -51,7 +53,7 @@ def read_copy_csv(stream: BinaryReader, columns: Sequence[Column]) -> Iterator[B
     """
     with ThreadPoolExecutor(1, "copy_csv") as parser:
         ahead: Future[Batch] | None = None
-        for records in _whole_records(stream):
+        for records in _whole_records(stream, block or BLOCK):
             parsing = parser.submit(_batch, records, columns)
             if ahead is not None:
                 yield ahead.result()
@@ -73,11 +75,11 @@ def _no_columns(rows: int) -> pa.RecordBatch:
     )
 
 
-def _whole_records(stream: BinaryReader) -> Iterator[bytes]:
+def _whole_records(stream: BinaryReader, size: int) -> Iterator[bytes]:
     """The stream's bytes in pieces that end with a record."""
     pieces: list[bytes] = []
     quotes = 0
-    while block := bytes(stream.read(BLOCK)):
+    while block := bytes(stream.read(size)):
         inside = _quotes(block)
         end = _last_record_end(block, quotes, inside)
         quotes += inside

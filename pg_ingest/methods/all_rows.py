@@ -27,7 +27,7 @@ from contextlib import ExitStack, contextmanager
 from pg_ingest.batch import Batch
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.copy_csv import read_copy_csv
-from pg_ingest.methods.rows import Rows, of_these_files, rows_at_once
+from pg_ingest.methods.rows import Rows, block_of, of_these_files, rows_at_once
 from pg_ingest.postgres.ranges import page_ranges
 from pg_ingest.postgres.select import Condition, SelectQuery, select_rows
 from pg_ingest.postgres.session import Session
@@ -84,7 +84,7 @@ def all_rows_now(
             yield from read_copy_csv(stream, query.columns)
             return
         _join(session, others, stack)
-        crew = stack.enter_context(_crew([session, *others], queries))
+        crew = stack.enter_context(_crew([session, *others], queries, block_of(session, table)))
         yield from crew.batches()
 
 
@@ -144,13 +144,15 @@ def _in_parallel(
     with ExitStack() as stack:
         snapshot = stack.enter_context(first.snapshot())
         _join(first, others, stack)
-        crew = stack.enter_context(_crew([first, *others], queries))
+        crew = stack.enter_context(_crew([first, *others], queries, block_of(first, table)))
         yield Rows(snapshot, of_these_files(first, table, files, crew.batches()), files)
 
 
 @contextmanager
-def _crew(sessions: Sequence[Session], queries: Sequence[SelectQuery]) -> Iterator[_Crew]:
-    crew = _Crew(sessions, queries)
+def _crew(
+    sessions: Sequence[Session], queries: Sequence[SelectQuery], block: int
+) -> Iterator[_Crew]:
+    crew = _Crew(sessions, queries, block)
     try:
         yield crew
     finally:
@@ -160,7 +162,10 @@ def _crew(sessions: Sequence[Session], queries: Sequence[SelectQuery]) -> Iterat
 class _Crew:
     """Threads, each with a session of its own, that take query after query; their batches come out here."""
 
-    def __init__(self, sessions: Sequence[Session], queries: Sequence[SelectQuery]) -> None:
+    def __init__(
+        self, sessions: Sequence[Session], queries: Sequence[SelectQuery], block: int
+    ) -> None:
+        self._block = block
         self._left = deque(queries)
         self._ready: queue.Queue[Batch | BaseException | None] = queue.Queue(_ALOFT * len(sessions))
         self._stopped = threading.Event()
@@ -205,7 +210,7 @@ class _Crew:
 
     def _read(self, session: Session, query: SelectQuery) -> None:
         with session.copy(query) as stream:
-            for batch in read_copy_csv(stream, query.columns):
+            for batch in read_copy_csv(stream, query.columns, self._block):
                 if not self._hand_over(batch):
                     return
 

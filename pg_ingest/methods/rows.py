@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pg_ingest.batch import Batch
-from pg_ingest.decode.copy_csv import read_copy_csv
+from pg_ingest.decode.copy_csv import BLOCK, read_copy_csv
 from pg_ingest.errors import SourceBusy
 from pg_ingest.postgres.select import SelectQuery
 from pg_ingest.postgres.session import Session
@@ -25,6 +25,19 @@ class Rows:
     files: Mapping[int, int | None]
 
 
+_SMALLEST_BLOCK = 1 << 16
+
+_UNKNOWN_WIDTH = 100
+"""Bytes of a row of a table that was never analysed."""
+
+
+def block_of(session: Session, table: Table) -> int:
+    """Bytes of text in a batch of about `limits.fetch_rows` rows, within what is good for whole-column work."""
+    known = table.estimated_rows > 0 and table.estimated_bytes > 0
+    width = table.estimated_bytes // table.estimated_rows if known else _UNKNOWN_WIDTH
+    return max(_SMALLEST_BLOCK, min(BLOCK, session.limits.fetch_rows * max(1, width)))
+
+
 @contextmanager
 def rows_at_once(session: Session, table: Table, query: SelectQuery) -> Iterator[Rows]:
     """The rows of `query` in a snapshot taken now; leaving the block early cancels the statement.
@@ -35,7 +48,7 @@ def rows_at_once(session: Session, table: Table, query: SelectQuery) -> Iterator
     """
     files = files_of(session, table)
     with session.snapshot() as snapshot, session.copy(query) as stream:
-        batches = read_copy_csv(stream, query.columns)
+        batches = read_copy_csv(stream, query.columns, block_of(session, table))
         yield Rows(snapshot, of_these_files(session, table, files, batches), files)
 
 

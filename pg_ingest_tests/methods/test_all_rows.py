@@ -160,3 +160,14 @@ def test_stopped_by_the_reader(pair: Pair) -> None:
         load(pair, progress=stop)
     assert not [t for t in threading.enumerate() if t.name == "all_rows"]
     assert load(pair).counts.total == 20000
+
+
+def test_a_batch_has_about_as_many_rows_as_are_to_be_fetched(pair: Pair) -> None:
+    made(pair, 20000)
+    seen: list[int] = []
+    load(
+        pair,
+        limits={"fetch_rows": 700, "load_threads": 1, "chunk_rows": 10**6},
+        progress=lambda now: seen.append(now.rows),
+    )
+    assert 300 < seen[0] < 1500
