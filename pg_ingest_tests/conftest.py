@@ -77,7 +77,8 @@ def tls_server() -> Iterator[TlsServer]:
 @pytest.fixture(scope="session")
 def wal2json_cluster() -> Iterator[Cluster]:
     """The packaged server; tests that ask for it are marked with `needs_system_server`."""
-    settings = {"max_connections": "50", **servers.wal2json_settings()}
+    settings = {"max_connections": "50", "max_prepared_transactions": "10"}
+    settings |= servers.wal2json_settings()
     with Cluster(binaries=servers.packaged(), settings=settings) as running:
         yield running
 

@@ -10,6 +10,7 @@ import pytest
 
 from pg_ingest import capture_log as capturing
 from pg_ingest.config.method import Shape
+from pg_ingest.demo.cluster import Cluster
 from pg_ingest.errors import MethodUnavailable, SlotUnusable
 from pg_ingest.methods import log_based
 from pg_ingest.postgres.wal2json import says_all
@@ -331,3 +332,42 @@ def test_changes_of_the_catalogue_while_reading(
     shop.database.execute("alter table u rename to t")
     shop.apply(capture, T)
     assert run(shop, "update t set id = 2") == "snapshot"
+
+
+def test_prepared_transactions_and_savepoints(shop: Following) -> None:
+    shop.database.execute("create table t (id int primary key, x float8)")
+    shop.sync(T)
+    with shop.database.connect() as connection:
+        connection.execute("begin; insert into t values (1, 'NaN'); savepoint a")
+        connection.execute("insert into t values (2, null); rollback to a; savepoint b")
+        connection.execute("insert into t values (3, 'Infinity'); prepare transaction 'p'")
+        shop.sync(T)
+        assert shop.stored("t") == []
+        connection.execute("commit prepared 'p'")
+    assert run(shop) == "changes"
+
+
+@pytest.mark.parametrize("reader", ["sql", "stream"])
+def test_a_database_in_another_encoding(
+    wal2json_cluster: Cluster, tmp_path: Path, reader: str
+) -> None:
+    """The SQL functions bring texts to UTF-8; the stream would not, and is refused."""
+    name = f"latin1_{reader}"
+    admin = Database("postgres", wal2json_cluster.host, wal2json_cluster.port, "postgres")
+    admin.execute(
+        f"create database {name} template template0 encoding 'LATIN1' lc_collate 'C' lc_ctype 'C'"
+    )
+    database = Database(name, admin.host, admin.port, admin.user)
+    database.execute('create table t (id int primary key, "ü" text)')
+    with following(database, tmp_path, plugin="wal2json", reader=reader) as shop:
+        if reader == "stream":
+            database.rows("select pg_create_logical_replication_slot(%s, 'wal2json')", shop.slot)
+            database.execute("insert into t values (0, '')")
+            with pytest.raises(MethodUnavailable, match="cannot be streamed .* in LATIN1"):
+                shop.sync(T)
+        else:
+            shop.sync(T)
+            database.execute("insert into t values (1, 'ä\u00a0\\ x')")
+            shop.sync(T)
+            assert shop.stored("t") == shop.source("t") == [("1", "ä\u00a0\\ x")]
+    admin.execute(f"drop database {name} with (force)")
