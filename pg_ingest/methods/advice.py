@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 
 from pg_ingest.config.method import Method
 from pg_ingest.postgres.activity import Activity
+from pg_ingest.postgres.key_order import ordered_column
 from pg_ingest.table import Column, RelationKind, ReplicaIdentity, Table
 
 SMALL_ROWS = 50_000
 """Reading as many rows takes about as long as asking what has changed (a tenth of a second)."""
 
-_KEPT = frozenset({RelationKind.TABLE, RelationKind.PARTITIONED})
+_LOGGED = frozenset({RelationKind.TABLE, RelationKind.PARTITIONED})
+_WRITTEN = _LOGGED | {RelationKind.MATERIALIZED_VIEW}
 _CHANGE_TIME = re.compile(
     r"(last_?)?(updated?|modified|changed|mod(ification)?|upd)(_?(at|on|time|date|ts|timestamp))?"
 )
@@ -68,7 +70,9 @@ def _obstacles(table: Table, key: tuple[str, ...], no_log: str) -> dict[Method, 
         keyless = "no primary key: declare a `key`"
         found |= dict.fromkeys((Method.SNAPSHOT_DIFF, Method.XMIN, Method.DELTA_SNAPSHOT), keyless)
         found[Method.KEY_BASED] = keyless
-    if table.kind not in _KEPT:
+    elif not any(ordered_column(c, utf8=True) for c in table.columns if c.name in key):
+        found[Method.SNAPSHOT_DIFF] = f"no order of {', '.join(key)} by which to cut ranges"
+    if table.kind not in _WRITTEN:
         hidden = f"a {table.kind.value} has no transaction ids of its own"
         found |= dict.fromkeys((Method.XMIN, Method.DELTA_SNAPSHOT), hidden)
     if table.kind is RelationKind.FOREIGN:
@@ -79,7 +83,7 @@ def _obstacles(table: Table, key: tuple[str, ...], no_log: str) -> dict[Method, 
 
 
 def _no_log(table: Table) -> str:
-    if table.kind not in _KEPT:
+    if table.kind not in _LOGGED:
         return f"a {table.kind.value} is not in the log"
     if table.unlogged:
         return "an unlogged table is not in the log"

@@ -88,6 +88,18 @@ def test_a_view() -> None:
     assert Method.KEY_BASED in declared.possible and Method.XMIN in declared.impossible
 
 
+def test_a_materialized_view() -> None:
+    view = replace(BIG, kind=RelationKind.MATERIALIZED_VIEW, primary_key=(), identity_columns=())
+    assert set(advise(view, key=("id",)).impossible) == {Method.LOG_BASED}
+
+
+def test_a_key_without_an_order() -> None:
+    measured = replace(BIG, columns=(*BIG.columns, column("ratio", "float8", 4)))
+    advice = advise(measured, key=("ratio",), no_log=NO_LOG)
+    assert set(advice.impossible) == {Method.LOG_BASED, Method.SNAPSHOT_DIFF}
+    assert Method.SNAPSHOT_DIFF in advise(measured, key=("ratio", "id")).possible
+
+
 def test_an_unlogged_table() -> None:
     assert "unlogged" in advise(replace(BIG, unlogged=True)).impossible[Method.LOG_BASED]
 
@@ -97,7 +109,8 @@ def test_an_unlogged_table() -> None:
     [("updated_at", True), ("LAST_MODIFIED", True), ("upd_ts", True), ("born", False)],
 )
 def test_a_time_of_change_is_told_by_its_name(name: str, first: bool) -> None:
-    table = replace(BIG, columns=(column("n", "int8"), column(name, "timestamptz", 2)))
+    columns = (column("n", "int8"), column(name, "timestamptz", 2))
+    table = replace(BIG, columns=columns, primary_key=("n",))
     remark = advise(table).possible[Method.KEY_BASED]
     assert remark.endswith(f"(perhaps {name})" if first else f"(perhaps n, {name})")
 
