@@ -164,7 +164,7 @@ def _guide(stage: Scene, port: int) -> str:
 The shop is busy: orders, changed prices, lost customers, abandoned carts, transactions that commit
 late, and pgbench. Deleted sessions stay, marked: {SOURCE}.sessions, column _pgi_deleted_at.
   source       {psql} {at} {stage.programs.database}
-  destination  duckdb -readonly {stage.warehouse}
+  destination  {stage.warehouse}: open it read-only and briefly, it has one writer
   config       {stage.config}
 
 Ctrl-C stops everything.
