@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 
+from pg_ingest.config.log import Plugin
 from pg_ingest.config.method import Method
 from pg_ingest.config.selection import Replication
 from pg_ingest.defs.assets import METHOD_TAG, describe, op_name, schema_metadata, upstream_key
@@ -73,11 +74,13 @@ def _out(spec: dg.AssetSpec) -> dg.AssetOut:
 
 def _change_log_spec(route: Route, replications: Sequence[Replication]) -> dg.AssetSpec:
     log = route.settings.log
+    wal2json = log.plugin is Plugin.WAL2JSON
+    through = "wal2json" if wal2json else f"the publication `{log.publication}`"
     return dg.AssetSpec(
         change_log_key(route.source),
         description=(
-            f"Every change of {len(replications)} tables, read from the slots `{log.slot}` through the"
-            f" publication `{log.publication}` and kept in `state_dir` until each table has applied it."
+            f"Every change of {len(replications)} tables, read from the slots `{log.slot}` through"
+            f" {through} and kept in `state_dir` until each table has applied it."
             " The slot moves when they are durable here, whatever becomes of the destination."
         ),
         group_name=route.source,
