@@ -63,3 +63,20 @@ def test_added_later(shop: Following) -> None:
     shop.sync(without, B)
     assert shop.stored("a") == [("11", "last"), ("12", "last")]
     shop.check(B)
+
+
+@pytest.mark.parametrize("name", ["*", "^v.*$"])
+def test_a_name_that_is_a_pattern(shop: Following, name: str) -> None:
+    shop.sync(A, B)
+    shop.database.execute(f'alter table a add column "{name}" text')
+    shop.database.execute("update a set v = 'changed'; update b set v = 'changed'")
+    error = shop.apply(shop.capture(A, B), A, B)["a"].error
+    assert isinstance(error, SourceTableChanged)
+    assert name in error.message
+    shop.check(B)
+    assert isinstance(shop.apply(shop.capture(A, B), A, reset=[A])["a"].error, SourceTableChanged)
+    without = logged("a", exclude_columns=(name,))
+    shop.sync(without, B)
+    shop.database.execute("update a set v = 'again'")
+    shop.sync(without, B)
+    assert shop.rows("select v from shop.a") == [("again",)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 import pyarrow as pa
 
-from pg_ingest.decode.messages import Changes
+from pg_ingest.decode.messages import RESERVED, Changes
 
 _UNCHANGED = "_pgi_unchanged"
 
@@ -36,7 +36,7 @@ def only_chosen(changes: Changes, chosen: Chosen) -> Changes:
     if not left_out:
         return changes
     kept = tuple(column for column in columns if chosen.keeps(column.name))
-    rows = changes.rows.select([n for n in changes.rows.schema.names if n not in set(left_out)])
+    rows = changes.rows.select(_left(changes.rows.schema.names, left_out))
     at = rows.schema.get_field_index(_UNCHANGED)
     names = _without(rows.column(at), left_out)
     rows = rows.set_column(at, rows.schema.field(at), names)
@@ -47,7 +47,17 @@ def without_columns(rows: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
     """Rows of the change log as if the table did not have these columns."""
     left = pl.col(_UNCHANGED).list.filter(~pl.element().is_in(names))
     unchanged = pl.when(left.list.len() > 0).then(left)
-    return rows.drop(names, strict=False).with_columns(unchanged.alias(_UNCHANGED))
+    kept = _left(rows.columns, names)
+    # each by `get_column`: elsewhere Polars takes a name like `*` for a pattern
+    return pl.DataFrame([rows.get_column(name) for name in kept]).with_columns(
+        unchanged.alias(_UNCHANGED)
+    )
+
+
+def _left(columns: Sequence[str], without: Sequence[str]) -> list[str]:
+    """A table's column with a name of ours is not in the rows: the one that is there is ours."""
+    gone = {name for name in without if not name.startswith(RESERVED)}
+    return [name for name in columns if name not in gone]
 
 
 def _without(lists: pa.Array, names: Sequence[str]) -> pa.Array:

@@ -14,6 +14,7 @@ A table without a key must have REPLICA IDENTITY FULL; it is kept as a multiset.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -111,6 +112,7 @@ def beginning(
     """What the first load of the table reads; raises as `snapshot` does."""
     chosen = chosen_columns(session, replication, table)
     columns = tuple(column for column in chosen if not column.generated)
+    _refuse_patterns(replication, columns)
     key = replication.key or table.primary_key if inserts_only else _key(replication, table)
     _check_key_read(table, key, columns)
     soft = replication.shape is Shape.SOFT_DELETE
@@ -322,7 +324,20 @@ def _chosen(replication: Replication, columns: Sequence[Column]) -> tuple[Column
             detail=f"names that start with {RESERVED} are kept for system columns; the log leaves them out",
             hint="list it under exclude_columns, or rename it at the source; the table is then read anew",
         )
+    _refuse_patterns(replication, chosen)
     return chosen
+
+
+def _refuse_patterns(replication: Replication, columns: Sequence[Column]) -> None:
+    """`*` and `^…$` are no names to Polars but patterns that mean other columns too."""
+    patterns = [c.name for c in columns if c.name == "*" or re.fullmatch(r"\^.*\$", c.name, re.S)]
+    if patterns:
+        raise SourceTableChanged(
+            f"{replication.table} has columns that log-based replication cannot tell apart:"
+            f" {', '.join(patterns)}",
+            detail="a name that is `*`, or begins with ^ and ends with $, is a pattern for the fold",
+            hint="list it under exclude_columns, rename it at the source, or choose another method",
+        )
 
 
 def _step(
