@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
+import pyarrow as pa
 import pytest
 
-from pg_ingest.batch import Everything, Keys, LoadCounts, Scope, Window
+from pg_ingest.batch import SYSTEM, Everything, Keys, LoadCounts, Scope, Window
+from pg_ingest.destinations.destination import Target
 from pg_ingest.errors import DestinationFailed
-from pg_ingest_tests.destinations.warehouse import STREAM, TARGET, Warehouse
+from pg_ingest_tests.destinations.warehouse import SCHEMA, STREAM, TARGET, Warehouse
 
 SHARED = replace(TARGET, shared=True)
 US = replace(STREAM, database="us")
@@ -83,3 +86,37 @@ def test_another_streams_table_is_refused(warehouse: Warehouse) -> None:
         warehouse.load(Everything(), [C], stream=US)
     assert "shop/eu/public.orders writes to it" in caught.value.detail
     assert warehouse.rows() == [A]
+
+
+FROM_LOG = SCHEMA.append(pa.field("_pgi_lsn", pa.int64(), metadata={SYSTEM: b""})).append(
+    pa.field("_pgi_deleted_at", pa.timestamp("us", "UTC"), metadata={SYSTEM: b""})
+)
+
+
+@pytest.mark.parametrize("rows", [[A], [A, B], []])
+def test_a_table_that_others_write_to_is_followed_by_the_log_from_now_on(
+    warehouse: Warehouse, rows: list[tuple[object, ...]]
+) -> None:
+    both(warehouse)
+    staged = [(*row, 7, None) for row in rows]
+    warehouse.load(Everything(), staged, target=SHARED, schema=FROM_LOG)
+    assert sorted(warehouse.query("SELECT id, _pgi_database FROM shop.orders")) == sorted(
+        [*((row[0], "eu") for row in rows), (1, "us"), (3, "us")]
+    )
+
+
+@pytest.mark.parametrize("target", [SHARED, TARGET], ids=["shared", "alone"])
+def test_a_row_that_is_marked_as_deleted_and_came_back_is_not_the_row_that_is_stored(
+    warehouse: Warehouse, target: Target
+) -> None:
+    marked = datetime(2026, 1, 1, tzinfo=UTC)
+    warehouse.load(Everything(), [(*A, 7, None), (*B, 7, marked)], target=target, schema=FROM_LOG)
+    if target.shared:
+        warehouse.load(Everything(), [(*A, 7, None)], target=target, stream=US, schema=FROM_LOG)
+    report = warehouse.load(
+        Everything(), [(*A, 9, None), (*B, 9, None)], target=target, schema=FROM_LOG
+    )
+    assert report.counts.changed
+    assert warehouse.query(
+        "SELECT count(*) FROM shop.orders WHERE _pgi_deleted_at IS NOT NULL"
+    ) == [(0,)]

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 import duckdb
 
 from pg_ingest.destinations.destination import StreamId, Target
-from pg_ingest.destinations.duckdb.columns import DATABASE, SYNCED_AT
+from pg_ingest.destinations.duckdb.columns import (
+    CONTROL,
+    DATABASE,
+    SYNCED_AT,
+    SYSTEM_PREFIX,
+    folded,
+)
 from pg_ingest.destinations.duckdb.statement import Sql, identifier, literal, sql
 from pg_ingest.destinations.duckdb.tables import Stored
 from pg_ingest.errors import DestinationFailed
@@ -90,6 +96,21 @@ def insert(arrival: Arrival, table: Stored) -> int:
     )
     arrival.run(sql("DROP TABLE {stage}", stage=arrival.stage.sql))
     return stored
+
+
+def add_ours(arrival: Arrival, table: Stored) -> None:
+    """Our own stored columns, if a change of the table's settings brings new ones."""
+    for name, kind in arrival.stage.columns.items():
+        ours = folded(name).startswith(SYSTEM_PREFIX) and name not in CONTROL
+        if ours and not table.has(name):
+            arrival.run(
+                sql(
+                    "ALTER TABLE {table} ADD COLUMN {name} {kind}",
+                    table=table.sql,
+                    name=identifier(name),
+                    kind=Sql(kind),
+                )
+            )
 
 
 def nothing(arrival: Arrival) -> Change:

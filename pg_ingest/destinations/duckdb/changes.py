@@ -17,13 +17,11 @@ import pyarrow as pa
 from pg_ingest.batch import Changes, Counts, Reshape
 from pg_ingest.destinations.destination import NotContinued
 from pg_ingest.destinations.duckdb import tables
-from pg_ingest.destinations.duckdb.arrival import ALWAYS, Arrival, Change
+from pg_ingest.destinations.duckdb.arrival import ALWAYS, Arrival, Change, add_ours
 from pg_ingest.destinations.duckdb.columns import (
     CONTROL,
     DELETED_AT,
     SYNCED_AT,
-    SYSTEM_PREFIX,
-    folded,
 )
 from pg_ingest.destinations.duckdb.merge import carry_over, same
 from pg_ingest.destinations.duckdb.statement import Sql, identifier, joined, literal, sql
@@ -110,7 +108,7 @@ def _reshaped(arrival: Arrival, reshape: Reshape) -> tuple[Stored, tuple[str, ..
     table = _table(arrival)
     notes = [_rename(arrival, table, *names) for names in reshape.renamed]
     table = tables.find(arrival.connection, table.schema, table.name) or table
-    _add_ours(arrival, table)
+    add_ours(arrival, table)
     notes += tables.evolve(arrival.connection, table, arrival.stage)
     if reshape.fills is not None:
         _fill_added(arrival, table, reshape.fills)
@@ -145,21 +143,6 @@ def _fill_added(arrival: Arrival, table: Stored, fills: pa.RecordBatch) -> None:
             )
         )
     arrival.connection.unregister(_FILLS)
-
-
-def _add_ours(arrival: Arrival, table: Stored) -> None:
-    """Our own stored columns, if a change of the table's settings brings new ones."""
-    for name, kind in arrival.stage.columns.items():
-        ours = folded(name).startswith(SYSTEM_PREFIX) and name not in CONTROL
-        if ours and not table.has(name):
-            arrival.run(
-                sql(
-                    "ALTER TABLE {table} ADD COLUMN {name} {kind}",
-                    table=table.sql,
-                    name=identifier(name),
-                    kind=Sql(kind),
-                )
-            )
 
 
 def _not_continued(arrival: Arrival, what: str) -> NotContinued:

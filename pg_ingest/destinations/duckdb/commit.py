@@ -38,13 +38,14 @@ from pg_ingest.destinations.duckdb.arrival import (
     Change,
     S,
     T,
+    add_ours,
     become,
     insert,
     nothing,
     stored_type,
 )
 from pg_ingest.destinations.duckdb.changes import apply_changes, apply_counts
-from pg_ingest.destinations.duckdb.columns import SYNCED_AT
+from pg_ingest.destinations.duckdb.columns import DELETED_AT, SYNCED_AT
 from pg_ingest.destinations.duckdb.groups import merge_groups
 from pg_ingest.destinations.duckdb.key_ranges import merge_ranges
 from pg_ingest.destinations.duckdb.merge import check_unique, merge
@@ -130,6 +131,7 @@ def _window(arrival: Arrival, window: Window) -> Change:
 
 def _replace(arrival: Arrival, table: Stored, where: Sql) -> Change:
     notes = tuple(tables.evolve(arrival.connection, table, arrival.stage))
+    add_ours(arrival, table)
     if _equal(arrival, table, where):
         return Change(notes=notes + nothing(arrival).notes)
     deleted = arrival.run(
@@ -139,7 +141,16 @@ def _replace(arrival: Arrival, table: Stored, where: Sql) -> Change:
 
 
 def _equal(arrival: Arrival, table: Stored, where: Sql) -> bool:
-    """Whether the stage and the rows of the table in the scope are equal as multisets."""
+    """Whether the stage and the rows of the table in the scope are equal as multisets.
+
+    A row that is marked as deleted equals none: its staged twin has come back to life.
+    """
+    if table.has(DELETED_AT):
+        marked = sql("{where} AND t.{mark} IS NOT NULL", where=where, mark=identifier(DELETED_AT))
+        if arrival.run(
+            sql("SELECT count(*) FROM {table} AS t WHERE {marked}", table=table.sql, marked=marked)
+        ):
+            return False
     counted = arrival.run(
         sql("SELECT count(*) FROM {table} AS t WHERE {where}", table=table.sql, where=where)
     )
