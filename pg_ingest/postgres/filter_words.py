@@ -114,7 +114,9 @@ def reasons_against(session: Session, where: str) -> Iterator[str]:
     elif words.forbidden:
         yield f"{words.forbidden} changes from session to session or with time"
     found = session.rows(
-        _VOLATILE, (list(words.called), _SETTINGS_ONLY.split()), what="looking at the functions of a filter"
+        _VOLATILE,
+        (list(words.called), _SETTINGS_ONLY.split()),
+        what="looking at the functions of a filter",
     )
     for (name,) in found:
         yield f"the function {name} is not immutable: it may answer otherwise tomorrow"
