@@ -5,6 +5,10 @@ in a session of its own, which is over before the chunk is stored, so nothing at
 a chunk takes. What is stored is never read again, whoever is killed: the next run finds the plan and what is
 left of it.
 
+A server that does not let a chunk be read to its end (a standby that cancels what is in the way of its
+replay, a statement timeout) gets smaller statements: the chunk is read again in parts of its range, each in a
+snapshot of its own, which is as right as chunks of several moments are.
+
 The calling thread reads like the others, and only it reports progress and does what has to be done in between
 (`between`). Further connections are used as far as there are places for them (`limits.connections`); none is
 waited for.
@@ -16,18 +20,20 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from pg_ingest.batch import Batch
 from pg_ingest.config.selection import Replication
 from pg_ingest.destinations.chunks import BegunLoad, ChunkedLoad, KeepsChunks, ReceivedChunk
 from pg_ingest.destinations.destination import StreamId, Target
 from pg_ingest.errors import BookmarkUnusable, SourceBusy
+from pg_ingest.lsn import Lsn
 from pg_ingest.methods.chunks import Beginning, Plan, chunk, misfit, planned, wait_until_flushed
 from pg_ingest.postgres.catalog import describe
-from pg_ingest.postgres.ranges import KeyRange
+from pg_ingest.postgres.ranges import KeyRange, parts_of
 from pg_ingest.postgres.session import Server, Session
 from pg_ingest.progress import PROGRESS_SECONDS, Progress
 from pg_ingest.table import Table
@@ -36,6 +42,9 @@ log = logging.getLogger(__name__)
 
 _ATTEMPTS = 3
 """Loads begun in one run when the table does not stay as it is."""
+
+_PARTS = (1, 4, 16, 64)
+"""Into how many parts a chunk is cut, when reading it in fewer was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +98,14 @@ class Chunks:
 
 class _Stopped(Exception):
     """Another thread has failed, or the load was interrupted."""
+
+
+class _Cancelled(Exception):
+    """The server did not let a chunk be read to its end, and said why in `fault`."""
+
+    def __init__(self, fault: SourceBusy) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
 
 
 class _Broken(Exception):
@@ -208,14 +225,15 @@ class _Readers:
     def _work(self) -> None:
         database = self._task.database
         while (number := self._next()) is not None:
-            self._one(number, self._task.server.session(database), self._report)
+            self._one(number, lambda: self._task.server.session(database), self._report)
             self._task.between()
 
     def _help(self) -> None:
         database = self._task.database
         try:
             while (number := self._next()) is not None:
-                if not self._one(number, self._task.server.spare_session(database), lambda: None):
+                place = partial(self._task.server.spare_session, database)
+                if not self._one(number, place, lambda: None):
                     return
         except BaseException as error:
             if self._fault is None and not isinstance(error, _Stopped):
@@ -231,17 +249,37 @@ class _Readers:
     def _one(
         self,
         number: int,
-        place: AbstractContextManager[Session | None],
+        place: Callable[[], AbstractContextManager[Session | None]],
         report: Callable[[], None],
     ) -> bool:
         """Read a chunk, then store it; False when there is no place for a session."""
+        for parts in _PARTS:
+            try:
+                return self._in_parts(number, place(), report, parts)
+            except _Cancelled as cancelled:
+                if parts == _PARTS[-1]:
+                    raise cancelled.fault from None
+                log.warning(
+                    "reading a chunk was cancelled, trying smaller statements: table=%s chunk=%d %s",
+                    *(self._task.stream, number + 1, cancelled.fault.message),
+                )
+        raise AssertionError("the last part count returns or raises")
+
+    def _in_parts(
+        self,
+        number: int,
+        place: AbstractContextManager[Session | None],
+        report: Callable[[], None],
+        parts: int,
+    ) -> bool:
         task, chunks = self._task, self._chunks
         with ExitStack() as held:
             with place as session:
                 if session is None:
                     self._left.appendleft(number)
                     return False
-                received = self._received(session, self._ranges[number], held, report)
+                bounds = self._ranges[number]
+                received = self._received(session, bounds, parts, held, report)
             kept = task.destination.keep_chunk(
                 chunks.load, number, received, max_rejected=task.max_rejected
             )
@@ -253,36 +291,66 @@ class _Readers:
         return True
 
     def _received(
-        self, session: Session, bounds: KeyRange, held: ExitStack, report: Callable[[], None]
+        self,
+        session: Session,
+        bounds: KeyRange,
+        parts: int,
+        held: ExitStack,
+        report: Callable[[], None],
     ) -> ReceivedChunk:
         task, begin = self._task, self._chunks.beginning
-        table, replication = self._chunks.table, task.replication
-        with chunk(session, replication, table, begin, bounds) as rows:
-            received = held.enter_context(
-                task.destination.receive_chunk(
-                    self._chunks.load.target,
-                    begin.schema,
-                    self._counted(rows.batches, report),
-                    max_rejected=task.max_rejected,
-                )
+        table = self._chunks.table
+        seen: list[Lsn] = []
+        batches = self._batches(session, parts_of(session, table, bounds, parts), seen)
+        received = held.enter_context(
+            task.destination.receive_chunk(
+                self._chunks.load.target,
+                begin.schema,
+                self._counted(batches, report),
+                max_rejected=task.max_rejected,
             )
-        wait_until_flushed(session, rows.lsn)
+        )
+        wait_until_flushed(session, seen[-1])
         now = describe(session, table.id)
         reason = misfit(self._chunks.plan, session, now, task.beginning(session, now))
         if reason:
             raise _Broken(reason)
         return received
 
+    def _batches(
+        self, session: Session, ranges: Sequence[KeyRange], seen: list[Lsn]
+    ) -> Iterator[Batch]:
+        """The rows of the ranges, one after the other; `seen` takes the positions of their snapshots."""
+        task, begin, table = self._task, self._chunks.beginning, self._chunks.table
+        try:
+            for bounds in ranges:
+                with chunk(session, task.replication, table, begin, bounds) as rows:
+                    seen.append(rows.lsn)
+                    yield from rows.batches
+        except SourceBusy as fault:
+            raise _Cancelled(fault) from fault
+
     def _counted(self, batches: Iterator[Batch], report: Callable[[], None]) -> Iterator[Batch]:
-        for batch in batches:
-            if self._stopped.is_set():
-                raise _Stopped
-            rejected = 0 if batch.rejected is None else batch.rejected.num_rows
-            with self._lock:
-                self._chunks.rows += batch.rows.num_rows + rejected
-                self._chunks.bytes += batch.size
-            report()
-            yield batch
+        """The same batches, counted unless not all of them come."""
+        counted, size = 0, 0
+        try:
+            for batch in batches:
+                if self._stopped.is_set():
+                    raise _Stopped
+                rejected = 0 if batch.rejected is None else batch.rejected.num_rows
+                counted += batch.rows.num_rows + rejected
+                size += batch.size
+                self._add(batch.rows.num_rows + rejected, batch.size)
+                report()
+                yield batch
+        except _Cancelled:
+            self._add(-counted, -size)
+            raise
+
+    def _add(self, rows: int, size: int) -> None:
+        with self._lock:
+            self._chunks.rows += rows
+            self._chunks.bytes += size
 
     def _report(self) -> None:
         """By the calling thread only: who listens may belong to it."""

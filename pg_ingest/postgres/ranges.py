@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg import sql
 
@@ -142,7 +142,7 @@ def page_ranges(session: Session, table: Table, count: int) -> tuple[PageRange, 
 _SAMPLED = """
 SELECT DISTINCT ON (s._pgi_tile) {texts} FROM (
   SELECT {keys}, pg_catalog.ntile({count}) OVER (ORDER BY {keys}) AS _pgi_tile
-  FROM {relation} TABLESAMPLE SYSTEM ({percent})
+  FROM {relation} {some}
 ) AS s
 WHERE s._pgi_tile > 1 ORDER BY s._pgi_tile, {order}
 """
@@ -159,17 +159,39 @@ def key_ranges(
         return ranges_between(columns, ())
     _, total, _ = _pages(session, table)
     percent = min(100.0, 100.0 * (count + 1) * _PAGES_PER_RANGE / max(total, 1))
+    some = sql.SQL("TABLESAMPLE SYSTEM ({})").format(sql.Literal(round(percent, 6)))
+    return ranges_between(columns, _bounds(session, table, columns, count, some))
+
+
+def parts_of(session: Session, table: Table, whole: KeyRange, count: int) -> tuple[KeyRange, ...]:
+    """About `count` ranges with as many rows each that are `whole` together.
+
+    Reads all keys in it, from their index as a rule, under `limits.query_timeout`.
+    """
+    if count < 2:
+        return (whole,)
+    some = sql.SQL("WHERE {}").format(whole.predicate())
+    bounds = _bounds(session, table, whole.columns, count, some)
+    first, *others = ranges_between(whole.columns, bounds)
+    parts = [replace(first, lower=whole.lower), *others]
+    return (*parts[:-1], replace(parts[-1], end=whole.end))
+
+
+def _bounds(
+    session: Session, table: Table, columns: Sequence[Column], count: int, some: sql.Composable
+) -> list[Values]:
+    """Keys between `count` ranges of the rows that `some` takes."""
     order = [sql.Identifier("s", column.name) for column in columns]
     statement = sql.SQL(_SAMPLED).format(
         texts=sql.SQL(", ").join(sql.SQL("{}::text").format(name) for name in order),
         keys=sql.SQL(", ").join(sql.Identifier(column.name) for column in columns),
         count=sql.Literal(count),
         relation=relation(table),
-        percent=sql.Literal(round(percent, 6)),
+        some=some,
         order=sql.SQL(", ").join(order),
     )
     found = session.rows(statement, what=f"cutting {table.id} into chunks")
-    return ranges_between(columns, [tuple(map(str, row)) for row in found])
+    return [tuple(map(str, row)) for row in found]
 
 
 def ranges_between(columns: Sequence[Column], bounds: Sequence[Values]) -> tuple[KeyRange, ...]:

@@ -15,10 +15,15 @@ from pg_ingest import chunked_load
 from pg_ingest.batch import LoadReport
 from pg_ingest.config.large_tables import SplitHints
 from pg_ingest.config.selection import Replication
-from pg_ingest.errors import MethodUnavailable, SourceUnreachable, TooManyRejected
+from pg_ingest.errors import (
+    MethodUnavailable,
+    SourceBusy,
+    SourceUnreachable,
+    TooManyRejected,
+)
 from pg_ingest.replicate import replicate
 from pg_ingest_tests.conftest import Database
-from pg_ingest_tests.methods.conftest import Pair, full, keyed
+from pg_ingest_tests.methods.conftest import Pair, by_xmin, full, keyed
 
 KEYED = keyed("t", "k")
 SMALL = {"chunk_rows": 100, "load_threads": 1, "lock_timeout": 1}
@@ -112,6 +117,41 @@ def test_finished_chunks_are_not_read_again(pair: Pair, caplog: pytest.LogCaptur
     assert "3 of 5 chunks were stored before" in report.notes
     assert report.counts.total == 500
     equal(pair)
+
+
+def test_a_chunk_that_takes_too_long_is_read_in_parts(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a standby cancels what is in the way of its replay: 1.2 s at once are too much, 0.3 s are not."""
+    made(pair)
+    pair.database.execute(
+        "create function slow(int) returns bool cost 10000 language plpgsql as 'begin"
+        " if $1 between 201 and 300 then perform pg_sleep(0.012); end if; return true; end'"
+    )
+    filtered = by_xmin("t", where="public.slow(id)", split_hints=SplitHints(rows=500))
+    report = load(pair, filtered, limits={"statement_timeout": 1})
+    told = caplog.text
+    assert sorted(chunks_stored(caplog)) == [1, 2, 3, 4, 5]
+    assert 1 <= told.count("trying smaller statements") <= 2
+    assert report.rows_read >= 500 and report.counts.total == 500
+    equal(pair, filtered)
+
+
+def test_a_chunk_that_is_cancelled_whatever_its_size(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(pair)
+    monkeypatch.setattr(chunked_load, "_PARTS", (1, 2))
+    slow = by_xmin(
+        "t",
+        where="case when id = 250 then pg_sleep(1.5) is not null else true end",
+        split_hints=SplitHints(rows=500),
+    )
+    with pytest.raises(SourceBusy, match=r"timeout|took longer"):
+        load(pair, slow, limits={"statement_timeout": 1})
+    assert pair.bookmark(slow) is None
+    load(pair, slow, limits={"statement_timeout": 30})
+    equal(pair, slow)
 
 
 def test_a_writer_that_never_rests(pair: Pair) -> None:
