@@ -380,9 +380,9 @@ def test_chosen_columns(pair: Pair) -> None:
 def test_another_method_before(pair: Pair) -> None:
     numbers(pair)
     pair.sync(full("t"))
-    assert "another method before" in synced(pair).notes[0]
+    assert "loaded by full_table before" in synced(pair).notes[0]
     report = pair.sync(keyed("t", "id"))
-    assert "another method before" in report.notes[0]
+    assert "loaded by snapshot_diff before" in report.notes[0]
 
 
 def test_reset_reads_everything(pair: Pair) -> None:
