@@ -24,7 +24,7 @@ from pg_ingest.config.selection import select
 from pg_ingest.destinations.connect import open_destination
 from pg_ingest.load_log import ApplySettings, TableLoad
 from pg_ingest.methods import log_based
-from pg_ingest.postgres.session import Server
+from pg_ingest.postgres.server import Server
 
 Seconds = Counter[str]
 

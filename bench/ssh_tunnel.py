@@ -32,7 +32,7 @@ from pg_ingest.demo.cluster import Cluster, free_port
 from pg_ingest.destinations.connect import open_destination
 from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.select import select_rows
-from pg_ingest.postgres.session import Server
+from pg_ingest.postgres.server import Server
 from pg_ingest.replicate import replicate
 from pg_ingest.table import TableId
 from pg_ingest.tunnel.passage import close_tunnels

@@ -49,7 +49,8 @@ from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.logged_columns import logged_columns
 from pg_ingest.postgres.reread import reread
 from pg_ingest.postgres.row_filter import RowFilter
-from pg_ingest.postgres.session import Server, Session
+from pg_ingest.postgres.server import Server
+from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.storage import digest, files_of
 from pg_ingest.postgres.writers import wait_for_writers
 from pg_ingest.table import Column, RelationKind

@@ -44,7 +44,8 @@ from pg_ingest.postgres.catalog import read_database
 from pg_ingest.postgres.heartbeat import beat
 from pg_ingest.postgres.plugin import LogPlugin, PgOutput
 from pg_ingest.postgres.publication import EVERY_OPERATION, Publication, read_publication
-from pg_ingest.postgres.session import Server, Session
+from pg_ingest.postgres.server import Server
+from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.slot import Slot, flushed_lsn, locked_slot, read_slot
 from pg_ingest.postgres.writers import wait_for_writers
 from pg_ingest.publish_log import (

@@ -34,7 +34,8 @@ from pg_ingest.lsn import Lsn
 from pg_ingest.methods.chunks import Beginning, Plan, chunk, misfit, planned, wait_until_flushed
 from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.ranges import KeyRange, parts_of
-from pg_ingest.postgres.session import Server, Session
+from pg_ingest.postgres.server import Server
+from pg_ingest.postgres.session import Session
 from pg_ingest.progress import PROGRESS_SECONDS, Progress
 from pg_ingest.table import Table
 

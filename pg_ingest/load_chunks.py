@@ -25,7 +25,7 @@ from pg_ingest.destinations.destination import (
 from pg_ingest.errors import DestinationBusy
 from pg_ingest.methods.registry import beginning_of, reader_for
 from pg_ingest.postgres.catalog import describe
-from pg_ingest.postgres.session import Server
+from pg_ingest.postgres.server import Server
 from pg_ingest.progress import Progress
 from pg_ingest.table import Table
 

@@ -24,7 +24,8 @@ from pg_ingest.methods.chunks import Beginning, Plan, wait_until_flushed
 from pg_ingest.methods.log_based import Piece, Reread, beginning
 from pg_ingest.methods.log_chunks import catching_up, caught_up
 from pg_ingest.methods.shape import ReadAnew
-from pg_ingest.postgres.session import Server, Session
+from pg_ingest.postgres.server import Server
+from pg_ingest.postgres.session import Session
 from pg_ingest.table import Table
 
 CAPTURE_SECONDS = 60.0

@@ -9,7 +9,7 @@ from pg_ingest.config.model import IngestConfig
 from pg_ingest.config.selection import Selection, select
 from pg_ingest.errors import ConfigError, PgIngestError
 from pg_ingest.postgres.discovery import discover
-from pg_ingest.postgres.session import Server
+from pg_ingest.postgres.server import Server
 from pg_ingest.table import SourceCatalog
 
 

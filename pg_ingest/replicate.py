@@ -26,7 +26,8 @@ from pg_ingest.destinations.destination import (
 from pg_ingest.load_chunks import TableRequest, load_in_chunks
 from pg_ingest.methods.registry import reader_for
 from pg_ingest.postgres.catalog import describe
-from pg_ingest.postgres.session import Server, Session
+from pg_ingest.postgres.server import Server
+from pg_ingest.postgres.session import Session
 from pg_ingest.progress import PROGRESS_SECONDS, Progress
 from pg_ingest.table import Table
 

@@ -27,7 +27,7 @@ from pg_ingest.config.selection import Replication
 from pg_ingest.destinations.chunks import KeepsChunks
 from pg_ingest.destinations.destination import Destination, StreamId
 from pg_ingest.lsn import Lsn
-from pg_ingest.postgres.session import Server
+from pg_ingest.postgres.server import Server
 from pg_ingest.postgres.slot import locked_slot
 from pg_ingest.table import TableId
 

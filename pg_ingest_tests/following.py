@@ -21,7 +21,7 @@ from pg_ingest.config.selection import Replication
 from pg_ingest.destinations.destination import StreamId
 from pg_ingest.destinations.duckdb import DuckDbDestination
 from pg_ingest.load_log import ApplySettings
-from pg_ingest.postgres.session import Server
+from pg_ingest.postgres.server import Server
 from pg_ingest.table import TableId
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.postgres.conftest import server_for

@@ -14,7 +14,7 @@ from pg_ingest.config.selection import Replication
 from pg_ingest.demo.cluster import Cluster, embedded_binaries
 from pg_ingest.destinations.duckdb.destination import DuckDbDestination
 from pg_ingest.postgres.catalog import read_database
-from pg_ingest.postgres.session import Server
+from pg_ingest.postgres.server import Server
 from pg_ingest.replicate import replicate
 from pg_ingest.table import RelationKind, TableId
 from pg_ingest_tests.servers import other_servers

@@ -48,7 +48,7 @@ def command(
 
 def _discover(loaded: LoadedConfig, source: str, as_json: bool) -> dict[str, Any]:
     from pg_ingest.catalog_file import catalog_path
-    from pg_ingest.postgres.session import Server
+    from pg_ingest.postgres.server import Server
     from pg_ingest.rediscover import look_and_save
 
     errors: list[PgIngestError] = []

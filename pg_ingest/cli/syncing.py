@@ -88,7 +88,7 @@ def _discover_where_needed(
 ) -> dict[str, PgIngestError]:
     """Look at sources chosen by pattern that nobody has looked at; why others stay unknown."""
     from pg_ingest.defs.discovery import leaves_something_open
-    from pg_ingest.postgres.session import Server
+    from pg_ingest.postgres.server import Server
     from pg_ingest.rediscover import look_and_save
 
     shut: dict[str, PgIngestError] = {}

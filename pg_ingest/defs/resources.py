@@ -27,7 +27,8 @@ from pg_ingest.defs.route import Route
 from pg_ingest.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pg_ingest.postgres.session import DriverConnection, Server, Session
+    from pg_ingest.postgres.server import DriverConnection, Server
+    from pg_ingest.postgres.session import Session
 
 _NESTED = ("password", "tls", "ssh", "limits")
 _STAND_INS = {"host": "from-the-environment", "port": 5432, "user": "from_the_environment"}
@@ -49,7 +50,7 @@ class SourceConnection:
 
     @property
     def server(self) -> "Server":
-        from pg_ingest.postgres.session import Server
+        from pg_ingest.postgres.server import Server
 
         return Server(self.source, self.settings)
 

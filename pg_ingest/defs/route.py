@@ -11,7 +11,7 @@ from pg_ingest.config.redaction import redacted
 
 if TYPE_CHECKING:
     from pg_ingest.destinations.destination import Destination
-    from pg_ingest.postgres.session import Server
+    from pg_ingest.postgres.server import Server
 
 
 _PLACE = ("host", "port", "user", "password", "tls", "ssh", "limits")
@@ -52,7 +52,7 @@ class Route:
     @cached_property
     def server(self) -> Server:
         """One for the process, so that `limits.connections` holds for all its assets."""
-        from pg_ingest.postgres.session import Server
+        from pg_ingest.postgres.server import Server
 
         return Server(self.source, self.settings)
 

@@ -116,8 +116,7 @@ def _others(
     """Further sessions to share the queries with, which `stack` keeps open."""
     others: list[Session] = []
     for _ in range(_threads(session) - 1 if len(queries) > 1 else 0):
-        spare = session.server.spare_session(session.database, purpose="sync")
-        other = stack.enter_context(spare)
+        other = stack.enter_context(session.spare())
         if other is None:
             break
         others.append(other)

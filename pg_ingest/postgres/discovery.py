@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pg_ingest.config.model import is_pattern
 from pg_ingest.errors import LoginFailed, PermissionMissing, PgIngestError
 from pg_ingest.postgres.catalog import list_databases, read_database
-from pg_ingest.postgres.session import Server
+from pg_ingest.postgres.server import Server
 from pg_ingest.table import DatabaseCatalog, SourceCatalog
 
 MAINTENANCE_DATABASES = ("postgres", "template1")

@@ -1,16 +1,14 @@
-"""One source server, and the sessions with it.
+"""A session with a source.
 
-A session is read-only at the server, holds at most one transaction, and every failure comes out as one of
+It is read-only at the server, holds at most one transaction, and every failure comes out as one of
 `pg_ingest.errors`. The single exception is `change`, for our own publication.
 """
 
 from __future__ import annotations
 
 import logging
-import random
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,31 +17,16 @@ from psycopg import pq, sql
 
 from pg_ingest.config.log import LogConfig
 from pg_ingest.config.model import Limits, SourceConfig
-from pg_ingest.errors import LoginFailed, PassingFault
-from pg_ingest.postgres.address import blaming_tunnel
-from pg_ingest.postgres.connect import (
-    kept_password,
-    open_connection,
-    renewed,
-    settings,
-    settings_query,
-    version_note,
-)
+from pg_ingest.postgres.connect import open_connection, settings, settings_query, version_note
 from pg_ingest.postgres.copy import CopyFormat, CopyStream
 from pg_ingest.postgres.encryption import Encryption, encryption_of
 from pg_ingest.postgres.faults import Subject, translated
-from pg_ingest.postgres.guard import Guard, guard_of
+from pg_ingest.postgres.guard import guard_of
 from pg_ingest.postgres.select import SelectQuery
 from pg_ingest.postgres.snapshot import Snapshot, snapshot_query
 from pg_ingest.postgres.tls import tls_mode
 
 log = logging.getLogger(__name__)
-
-RETRY_DELAYS = (0.5, 1.0, 2.0)
-"""Seconds before another attempt to connect, each stretched by up to half at random."""
-
-DriverConnection = psycopg.Connection[Any]
-"""What `Server.connection` gives to others."""
 
 _ANY_BYTES = "SQL_ASCII"
 """The encoding of a database whose texts may be any bytes: nothing is checked, nothing converted."""
@@ -60,100 +43,6 @@ class Estimate:
     row_width: int
 
 
-@dataclass(frozen=True)
-class Server:
-    """How to reach one source.
-
-    Attributes:
-        source: its name in the configuration.
-        config: its settings; at most `config.limits.connections` sessions are open at once in this
-            process, whichever `Server` of the source made them; further callers wait. A thread that
-            holds one should not ask for another: with a single place it would wait for itself.
-        retry_delays: see RETRY_DELAYS.
-    """
-
-    source: str
-    config: SourceConfig
-    retry_delays: tuple[float, ...] = RETRY_DELAYS
-
-    @property
-    def guard(self) -> Guard:
-        """The limits that all of this process share."""
-        return guard_of(self.source, self.config)
-
-    @contextmanager
-    def session(self, database: str, *, purpose: str = "sync") -> Iterator[Session]:
-        """A session in `database`, closed at the end; `purpose` is seen in pg_stat_activity.
-
-        Raises LoginFailed, PermissionMissing, SourceUnreachable or SourceBusy.
-        """
-        with self.guard.places:
-            connection = self._connect(database, purpose)
-            try:
-                with blaming_tunnel(self.config):
-                    yield Session(self.source, self.config, database, connection, self)
-            finally:
-                connection.close()
-
-    @contextmanager
-    def connection(self, database: str, *, purpose: str = "sync") -> Iterator[DriverConnection]:
-        """The driver's own connection, in autocommit mode, for others than this package; closed at the end.
-
-        It has the settings of a session: nothing can be written unless the caller sets
-        `default_transaction_read_only` to `off`. Raises as `session`; its own failures are the driver's.
-        """
-        with self.guard.places:
-            connection = self._connect(database, purpose)
-            try:
-                yield connection
-            finally:
-                connection.close()
-
-    @contextmanager
-    def spare_session(self, database: str, *, purpose: str = "sync") -> Iterator[Session | None]:
-        """A further session if there is a place for it right now, else None; never waits for one.
-
-        For work that goes faster with more sessions but does not need them, so a thread that holds one may
-        ask. A server that takes no more connections counts as no place.
-        """
-        with ExitStack() as stack:
-            stack.enter_context(blaming_tunnel(self.config))
-            connection = None
-            places = self.guard.places
-            if places.acquire(blocking=False):
-                stack.callback(places.release)
-                try:
-                    connection = self._open(database, purpose)
-                    stack.callback(connection.close)
-                except PassingFault as fault:
-                    log.info("no further connection: %s", fault.message)
-            yield (
-                Session(self.source, self.config, database, connection, self)
-                if connection is not None
-                else None
-            )
-
-    def _connect(self, database: str, purpose: str) -> psycopg.Connection[Any]:
-        for delay in self.retry_delays:
-            try:
-                return self._open(database, purpose)
-            except PassingFault as fault:
-                log.info("connection failed, trying again: %s", fault.message)
-                time.sleep(delay * random.uniform(1.0, 1.5))
-        return self._open(database, purpose)
-
-    def _open(self, database: str, purpose: str) -> psycopg.Connection[Any]:
-        """One attempt; a second one when the login was refused and the kept password is an old one."""
-        used = kept_password(self.config)
-        try:
-            return open_connection(self.source, self.config, database, purpose)
-        except LoginFailed:
-            if not renewed(self.config, used):
-                raise
-            log.info("the password was rotated: logging in with the new one")
-        return open_connection(self.source, self.config, database, purpose)
-
-
 class Session:
     """An open session; made by `Server.session`.
 
@@ -162,7 +51,8 @@ class Session:
         server_version: as in 180001.
         is_standby: the server is in recovery.
         role: who we are.
-        server: where it came from.
+        spare: `Server.spare_session` for the same database.
+        throttle: what is read from the source is counted by it, over all of this process.
         limits, log: of the source's configuration.
         notes: what the user should know about this server, one line each.
     """
@@ -173,9 +63,10 @@ class Session:
         config: SourceConfig,
         database: str,
         connection: psycopg.Connection[Any],
-        server: Server,
+        spare: Callable[[], AbstractContextManager[Session | None]],
     ) -> None:
-        self.server = server
+        self.spare = spare
+        self.throttle = guard_of(source, config).throttle
         self.source = source
         self.database = database
         self.limits: Limits = config.limits
@@ -323,7 +214,7 @@ class Session:
                 silence=silence,
                 form=form,
                 encoding=encoding,
-                throttle=self.server.guard.throttle,
+                throttle=self.throttle,
             ) as stream:
                 yield stream
         finally:

@@ -87,7 +87,7 @@ class StreamReader:
         self._what = f"streaming slot {slot}"
         self._role = session.role
         self._patience = session.limits.statement_timeout
-        self._throttle = session.server.guard.throttle
+        self._throttle = session.throttle
         self._durable = Lsn(0)
         self._sent_upto = Lsn(0)
         self._kept = _NOTHING

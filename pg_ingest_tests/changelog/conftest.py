@@ -17,7 +17,7 @@ from pg_ingest.changelog.capture import Captured, capture, join_slot
 from pg_ingest.changelog.log import ChangeLog
 from pg_ingest.config.log import Reader
 from pg_ingest.postgres.plugin import PgOutput
-from pg_ingest.postgres.session import Server
+from pg_ingest.postgres.server import Server
 from pg_ingest.postgres.slot import locked_slot
 from pg_ingest.table import TableId
 from pg_ingest_tests.conftest import Database

@@ -189,7 +189,7 @@ from pg_ingest.changelog.log import ChangeLog
 from pg_ingest.config.model import SourceConfig
 from pg_ingest.postgres.plugin import PgOutput
 from pg_ingest.postgres.reader import SqlReader
-from pg_ingest.postgres.session import Server
+from pg_ingest.postgres.server import Server
 from pg_ingest.postgres.slot import locked_slot
 from pg_ingest.postgres.stream import StreamReader
 

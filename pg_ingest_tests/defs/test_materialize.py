@@ -190,18 +190,18 @@ def test_a_table_that_one_of_several_databases_lacks_stays_missing(
 def test_an_unreachable_source_is_tried_again_and_knocked_at_once(
     write: Write, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pg_ingest.postgres import session
+    from pg_ingest.postgres import server
 
     knocks = []
-    connect = session.open_connection
+    connect = server.open_connection
 
     def counted(*arguments: Any) -> Any:
         knocks.append(arguments)
         return connect(*arguments)
 
-    monkeypatch.setattr(session, "open_connection", counted)
-    monkeypatch.setattr(session, "RETRY_DELAYS", ())
-    monkeypatch.setattr(session.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(server, "open_connection", counted)
+    monkeypatch.setattr(server, "RETRY_DELAYS", ())
+    monkeypatch.setattr(server.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(faults, "RETRY_SECONDS", (0.0, 0.0))
     loaded = write("databases: [app]\n" + THREE)
     result = run(loaded, "app", instance)

@@ -24,7 +24,7 @@ from pg_ingest.config.load import load_config
 from pg_ingest.defs import faults
 from pg_ingest.defs.factory import build_definitions
 from pg_ingest.demo.cluster import free_port
-from pg_ingest.postgres import session
+from pg_ingest.postgres import server
 from pg_ingest_tests.certificates import TlsServer, write_key
 from pg_ingest_tests.servers import needs_system_server
 
@@ -121,7 +121,7 @@ def test_no_secret_is_left_anywhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(faults, "RETRY_SECONDS", (0.01,))
-    monkeypatch.setattr(session.random, "uniform", lambda *bounds: 0.0)
+    monkeypatch.setattr(server.random, "uniform", lambda *bounds: 0.0)
     caplog.set_level(logging.DEBUG)
     loaded = load_config(config)
     definitions = build_definitions(loaded, {})

@@ -13,7 +13,8 @@ import pytest
 
 from pg_ingest.config.model import Limits, Secret, SourceConfig
 from pg_ingest.demo.cluster import Cluster
-from pg_ingest.postgres.session import Server, Session
+from pg_ingest.postgres.server import Server
+from pg_ingest.postgres.session import Session
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.servers import other_servers
 

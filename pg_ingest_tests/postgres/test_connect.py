@@ -11,7 +11,8 @@ from pg_ingest.config.model import Secret, SourceConfig, TlsConfig
 from pg_ingest.demo.cluster import Cluster
 from pg_ingest.errors import ConfigError, MethodUnavailable
 from pg_ingest.postgres import connect, tls
-from pg_ingest.postgres.session import Server, Session
+from pg_ingest.postgres.server import Server
+from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.tls import root_certificates
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.postgres.conftest import LockedCluster, server_for

@@ -10,7 +10,7 @@ from psycopg import sql
 from pg_ingest.config.model import Limits
 from pg_ingest.postgres.guard import Throttle, guard_of
 from pg_ingest.postgres.select import SelectQuery
-from pg_ingest.postgres.session import Server
+from pg_ingest.postgres.server import Server
 from pg_ingest.table import TableId
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.postgres.conftest import server_for

@@ -16,7 +16,7 @@ from pg_ingest.aws import AwsSecret
 from pg_ingest.config import password
 from pg_ingest.config.model import RdsIam, Secret, SourceConfig
 from pg_ingest.errors import LoginFailed
-from pg_ingest.postgres.session import Server
+from pg_ingest.postgres.server import Server
 from pg_ingest_tests.certificates import TlsServer
 from pg_ingest_tests.postgres.conftest import LockedCluster
 from pg_ingest_tests.servers import needs_system_server

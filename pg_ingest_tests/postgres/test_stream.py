@@ -25,7 +25,8 @@ from pg_ingest.postgres import stream as streaming
 from pg_ingest.postgres import wal
 from pg_ingest.postgres.plugin import PgOutput
 from pg_ingest.postgres.reader import SqlReader, WalReader, open_reader
-from pg_ingest.postgres.session import Server, Session
+from pg_ingest.postgres.server import Server
+from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.slot import OLDEST_VERSION, create_slot, drop_slot, flushed_lsn, read_slot
 from pg_ingest.postgres.stream import stream
 from pg_ingest_tests.conftest import Database

@@ -17,7 +17,7 @@ from pg_ingest.config.model import Secret, SourceConfig
 from pg_ingest.config.tls import TlsMode
 from pg_ingest.errors import LoginFailed, PgIngestError, SourceUnreachable
 from pg_ingest.postgres import encryption
-from pg_ingest.postgres.session import Server
+from pg_ingest.postgres.server import Server
 from pg_ingest_tests.certificates import SERVER_NAMES, Authority, TlsServer, write_key
 from pg_ingest_tests.servers import needs_system_server
 

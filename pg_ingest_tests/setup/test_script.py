@@ -17,7 +17,7 @@ from pg_ingest.config.load import LoadedConfig
 from pg_ingest.config.needs import needs_of
 from pg_ingest.doctor.finding import Finding, Verdict
 from pg_ingest.postgres.provider import Provider
-from pg_ingest.postgres.session import Server
+from pg_ingest.postgres.server import Server
 from pg_ingest.rediscover import look_and_save
 from pg_ingest.setup.script import script
 from pg_ingest_tests.setup.guarded import Shop, bad, check
