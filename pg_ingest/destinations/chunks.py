@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -95,16 +95,27 @@ class KeepsChunks(Destination, Protocol):
         ...
 
     def keep_chunk(
-        self, load: ChunkedLoad, number: int, received: ReceivedChunk, *, max_rejected: int
+        self,
+        load: ChunkedLoad,
+        number: int,
+        received: ReceivedChunk,
+        *,
+        max_rejected: int,
+        notes: Sequence[str] = (),
     ) -> bool:
         """Store a chunk's rows and that it is done, in ONE transaction; False when it was done already.
 
-        Raises TooManyRejected when that makes more rejected rows of the whole load.
+        `notes` are what the method wants to know of these rows later. Raises TooManyRejected when that makes
+        more rejected rows of the whole load.
         """
         ...
 
+    def chunk_notes(self, load: ChunkedLoad) -> list[str]:
+        """The notes of all chunks of the load that are stored now, in no order."""
+        ...
+
     def catch_up(self, load: ChunkedLoad, reading: Reading, *, max_rejected: int) -> None:
-        """Apply what has changed meanwhile (scope Keys or Changes) to the rows kept, with its bookmark."""
+        """Apply what has changed meanwhile (Keys, AllKeys, Ranges or Changes) to the rows kept, with its bookmark."""
         ...
 
     def publish_chunks(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import duckdb
@@ -24,7 +25,8 @@ CREATE TABLE IF NOT EXISTS _pgi.chunked_loads (
     target_schema VARCHAR, target_table VARCHAR, shared BOOLEAN, comment VARCHAR, method VARCHAR,
     plan VARCHAR, chunks INTEGER, caught_up VARCHAR, begun_at TIMESTAMPTZ, run_id VARCHAR);
 CREATE TABLE IF NOT EXISTS _pgi.chunks (
-    load_id VARCHAR, chunk INTEGER, "rows" BIGINT, bytes BIGINT, stored_at TIMESTAMPTZ);
+    load_id VARCHAR, chunk INTEGER, "rows" BIGINT, bytes BIGINT, stored_at TIMESTAMPTZ,
+    notes VARCHAR[]);
 CREATE TABLE IF NOT EXISTS _pgi.chunk_rejected (
     load_id VARCHAR, "column" VARCHAR, reason VARCHAR, "row" VARCHAR);
 """
@@ -125,13 +127,26 @@ def write_load(
 
 
 def write_chunk(
-    connection: duckdb.DuckDBPyConnection, load: ChunkedLoad, number: int, rows: int, size: int
+    connection: duckdb.DuckDBPyConnection,
+    load: ChunkedLoad,
+    number: int,
+    rows: int,
+    size: int,
+    notes: Sequence[str],
 ) -> None:
     """A chunk is stored."""
     connection.execute(
-        "INSERT INTO _pgi.chunks VALUES (?, ?, ?, ?, ?)",
-        [load.id, number, rows, size, datetime.now(UTC)],
+        "INSERT INTO _pgi.chunks VALUES (?, ?, ?, ?, ?, ?)",
+        [load.id, number, rows, size, datetime.now(UTC), list(notes)],
     )
+
+
+def read_notes(connection: duckdb.DuckDBPyConnection, load: ChunkedLoad) -> list[str]:
+    """What was noted beside the chunks that are stored."""
+    found = connection.execute(
+        "SELECT unnest(notes) FROM _pgi.chunks WHERE load_id = ?", [load.id]
+    ).fetchall()
+    return [str(note) for (note,) in found]
 
 
 def write_caught_up(

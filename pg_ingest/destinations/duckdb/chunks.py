@@ -14,7 +14,7 @@ of their own (`spool.py`).
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 import duckdb
 import pyarrow as pa
 
-from pg_ingest.batch import AllKeys, Changes, Everything, Keys, LoadReport, Reading
+from pg_ingest.batch import AllKeys, Changes, Everything, Keys, LoadReport, Ranges, Reading
 from pg_ingest.bookmark import Bookmark
 from pg_ingest.destinations.chunks import BegunLoad, ChunkedLoad
 from pg_ingest.destinations.destination import LoadReportDraft, StreamId, Target
@@ -67,7 +67,12 @@ class DuckDbChunks:
             return load
 
     def keep(
-        self, load: ChunkedLoad, number: int, received: SpooledChunk, max_rejected: int
+        self,
+        load: ChunkedLoad,
+        number: int,
+        received: SpooledChunk,
+        max_rejected: int,
+        notes: Sequence[str],
     ) -> bool:
         """One chunk, one transaction; False when it was stored before."""
         with self._transaction(f"store a chunk of {load.target}") as connection:
@@ -86,12 +91,21 @@ class DuckDbChunks:
             )
             chunk_ledger.reject(connection, load, received.rejected, max_rejected)
             rows = received.rows + received.rejected.num_rows
-            chunk_ledger.write_chunk(connection, load, number, rows, received.bytes)
+            chunk_ledger.write_chunk(connection, load, number, rows, received.bytes, notes)
             return True
+
+    def notes(self, load: ChunkedLoad) -> list[str]:
+        """What was noted beside the chunks that are stored."""
+        doing = faults.translated(self.file.path, "read what is noted of a load")
+        with self.file.reading() as connection, doing:
+            if connection is None:
+                return []
+            chunk_ledger.check(connection, load)
+            return chunk_ledger.read_notes(connection, load)
 
     def catch_up(self, load: ChunkedLoad, reading: Reading, max_rejected: int) -> None:
         """Apply later changes to the rows kept; one transaction with the reading's bookmark."""
-        assert isinstance(reading.scope, Keys | AllKeys | Changes)
+        assert isinstance(reading.scope, Keys | AllKeys | Changes | Ranges)
         name = f"_pgi_stage_{uuid.uuid4().hex}"
         with self._transaction(f"bring {load.target} up to date") as connection:
             chunk_ledger.check(connection, load)

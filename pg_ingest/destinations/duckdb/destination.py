@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -99,11 +99,21 @@ class DuckDbDestination:
             yield chunk
 
     def keep_chunk(
-        self, load: ChunkedLoad, number: int, received: ReceivedChunk, *, max_rejected: int
+        self,
+        load: ChunkedLoad,
+        number: int,
+        received: ReceivedChunk,
+        *,
+        max_rejected: int,
+        notes: Sequence[str] = (),
     ) -> bool:
         """Store a chunk's rows and that it is done; False when it was done already."""
         assert isinstance(received, SpooledChunk)
-        return self._chunks.keep(load, number, received, max_rejected)
+        return self._chunks.keep(load, number, received, max_rejected, notes)
+
+    def chunk_notes(self, load: ChunkedLoad) -> list[str]:
+        """What was noted beside the chunks that are stored."""
+        return self._chunks.notes(load)
 
     def catch_up(self, load: ChunkedLoad, reading: Reading, *, max_rejected: int) -> None:
         """Apply what has changed meanwhile to the rows kept."""
