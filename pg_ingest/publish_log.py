@@ -18,21 +18,21 @@ from pg_ingest.config.selection import Replication
 from pg_ingest.errors import PermissionMissing, PgIngestError, SlotUnusable
 from pg_ingest.lsn import Lsn
 from pg_ingest.postgres.publication import (
-    Narrowed,
     Publication,
     keep_publication,
-    read_narrowed,
     read_publication,
-    refusals,
 )
 from pg_ingest.postgres.publication_parts import (
     PARTS_VERSION,
     WHOLE,
+    Narrowed,
     Part,
     add_part,
     harms_writes,
+    read_narrowed,
     read_parts,
 )
+from pg_ingest.postgres.publishable import refusals
 from pg_ingest.postgres.row_filter import check_row_filter, same_filter
 from pg_ingest.postgres.session import Session
 from pg_ingest.table import Table, TableId

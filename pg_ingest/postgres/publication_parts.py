@@ -61,6 +61,30 @@ def read_parts(session: Session, publication: str) -> dict[TableId, Part]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Narrowed:
+    """What is published of a table: these columns, and the rows that pass `filter`.
+
+    `filter` is as the server prints it, None for no filter.
+    """
+
+    columns: frozenset[str]
+    filter: str | None
+
+
+def read_narrowed(session: Session, name: str) -> dict[TableId, Narrowed]:
+    """The tables with what is published of them; empty before version 15, where it is always everything."""
+    if session.server_version < PARTS_VERSION:
+        return {}
+    found = session.rows(
+        "SELECT schemaname::text, tablename::text, attnames::text[], rowfilter"
+        " FROM pg_publication_tables WHERE pubname = %s",
+        (name,),
+        what=f"looking at publication {name}",
+    )
+    return {TableId(s, t): Narrowed(frozenset(c), f) for s, t, c, f in found}
+
+
 def add_part(session: Session, publication: str, table: Table, wanted: Part) -> None:
     """Add the table to our publication with as much of the narrowing as the server allows.
 
