@@ -16,12 +16,10 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import polars as pl
-import pyarrow as pa
-
+from pg_ingest.ask_source import SourceLine
 from pg_ingest.batch import LoadReport
 from pg_ingest.bookmark import Bookmark, LogBasedBookmark
 from pg_ingest.capture_log import LogCapture, capture_again, change_log
@@ -29,7 +27,6 @@ from pg_ingest.changelog.capture import Captured
 from pg_ingest.changelog.log import ChangeLog
 from pg_ingest.config.log import Plugin
 from pg_ingest.config.selection import Replication
-from pg_ingest.decode.messages import Relation
 from pg_ingest.destinations.chunks import KeepsChunks
 from pg_ingest.destinations.destination import Destination, NotContinued, StreamId
 from pg_ingest.errors import (
@@ -44,14 +41,9 @@ from pg_ingest.lsn import Lsn
 from pg_ingest.methods import log_based
 from pg_ingest.methods.filtered import FULL, Passing
 from pg_ingest.methods.log_based import Piece
-from pg_ingest.methods.shape import Difference, ReadAnew, fills
+from pg_ingest.methods.shape import ReadAnew
 from pg_ingest.postgres.catalog import describe
-from pg_ingest.postgres.logged_columns import logged_columns
-from pg_ingest.postgres.reread import reread
-from pg_ingest.postgres.row_filter import RowFilter
 from pg_ingest.postgres.server import Server
-from pg_ingest.postgres.session import Session
-from pg_ingest.postgres.storage import digest, files_of
 from pg_ingest.postgres.writers import wait_for_writers
 from pg_ingest.table import Column, RelationKind
 
@@ -83,7 +75,7 @@ def apply_log(
     `capture` is what `capture_log` returned for this database. Raises nothing of its own.
     """
     changelog = change_log(state_dir, server.source, capture.database)
-    with _Line(server, capture.database) as line:
+    with SourceLine(server, capture.database) as line:
         broken: Exception | None = None
         unfinished: frozenset[StreamId] = frozenset()
         try:
@@ -106,35 +98,6 @@ def apply_log(
                 yield Applied(replication, error=failure)
 
 
-class _Line:
-    """A session that is opened when it is first needed, and again after it was hung up.
-
-    Only one at a time: the source may allow no more (`limits.connections`).
-    """
-
-    def __init__(self, server: Server, database: str) -> None:
-        self._server = server
-        self._database = database
-        self._stack = ExitStack()
-        self._session: Session | None = None
-
-    def __enter__(self) -> _Line:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.hang_up()
-
-    @property
-    def session(self) -> Session:
-        if self._session is None:
-            self._session = self._stack.enter_context(self._server.session(self._database))
-        return self._session
-
-    def hang_up(self) -> None:
-        self._session = None
-        self._stack.close()
-
-
 @dataclass(slots=True)
 class _Apply:
     """One run of `apply_log`."""
@@ -144,9 +107,8 @@ class _Apply:
     changelog: ChangeLog
     capture: LogCapture
     settings: ApplySettings
-    line: _Line
+    line: SourceLine
     _unfinished: frozenset[StreamId]
-    _shapes: dict[Relation, tuple[Column, ...]] = field(default_factory=dict)
 
     def table(self, replication: Replication) -> LoadReport | None:
         """Everything that is in the log for one table; None when nothing had to be stored."""
@@ -189,10 +151,10 @@ class _Apply:
                 load.replication,
                 bookmark,
                 pieces,
-                self._look,
+                self.line.look,
                 self._filter(load.replication),
                 inserts_only=self.capture.inserts_only,
-                reread=self._reread,
+                reread=self.line.reread,
             ):
                 load.store(reading, expected=before)
                 before = reading.bookmark
@@ -211,44 +173,9 @@ class _Apply:
     def _filter(
         self, replication: Replication
     ) -> Callable[[Piece, Sequence[Column]], Passing | None]:
-        where = replication.where
-        if where is None or replication.table in self.capture.filtered:
+        if replication.where is None or replication.table in self.capture.filtered:
             return lambda _piece, _columns: None
-        known = dict[tuple[int, tuple[Column, ...]], Passing]()
-
-        def passing(piece: Piece, columns: Sequence[Column]) -> Passing:
-            shape = piece.oid, tuple(columns)
-            if shape not in known:
-                asked = RowFilter(self.line.session, replication.table, where, *shape)
-                known[shape] = Passing(asked.needed, asked.passing)
-            return known[shape]
-
-        return passing
-
-    def _look(
-        self, piece: Piece, change: Difference, bookmark: LogBasedBookmark
-    ) -> pa.RecordBatch | None:
-        session = self.line.session
-        table = describe(session, piece.id)
-        files = digest(files_of(session, table))
-        return fills(session, piece.oid, change, bookmark, files)
-
-    def _reread(self, piece: Piece, keys: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
-        """These columns of the rows with these keys, as they are now."""
-        session = self.line.session
-        table = describe(session, piece.id)
-        now = {column.attnum: column for column in table.columns}
-        known = {column.name: now.get(column.attnum) for column in piece.columns}
-        found = {name: known[name] for name in (*keys.columns, *columns)}
-        if table.oid != piece.oid or None in found.values():
-            raise ReadAnew(
-                f"{', '.join(columns)} are not told by the log, and have been renamed since"
-            )
-        key = [column for name, column in found.items() if column and name in keys.columns]
-        wanted = [column for name, column in found.items() if column and name in columns]
-        named = keys.rename(dict(zip(keys.columns, (column.name for column in key), strict=True)))
-        answers = reread(session, table, key, wanted, named)
-        return answers.rename(dict(zip((c.name for c in wanted), columns, strict=True)))
+        return self.line.row_filter(replication.table, replication.where)
 
     def _continued(
         self, replication: Replication, bookmark: Bookmark | None, load: TableLoad
@@ -284,7 +211,7 @@ class _Apply:
             load=load,
             pieces=lambda bookmark: self._pieces(load, bookmark),
             capture_again=self._capture_again,
-            reread=self._reread,
+            reread=self.line.reread,
         )
         return chunks.run(before, only_resume=only_resume)
 
@@ -340,13 +267,8 @@ class _Apply:
             yield Piece(
                 oid=relation.oid,
                 id=relation.id,
-                columns=self._columns(relation),
+                columns=self.line.columns(relation),
                 identity=frozenset(column.name for column in relation.columns if column.identity),
                 rows=recorded.rows,
                 size=recorded.size,
             )
-
-    def _columns(self, relation: Relation) -> tuple[Column, ...]:
-        if relation not in self._shapes:
-            self._shapes[relation] = logged_columns(self.line.session, relation)
-        return self._shapes[relation]

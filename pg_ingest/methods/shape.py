@@ -10,6 +10,8 @@ them. So where a piece has other columns than the stored rows, the difference is
 - Another length or precision of the same type, or another of `text` and `varchar`, leaves every value's text as
   it was, unless the table is rewritten. Other types mean reading anew even where the server rewrites nothing,
   for the same bytes may read otherwise: -1 as `integer` is 4294967295 as `oid`, and `timestamptz` has a zone.
+- A column that has a number which the table knew before, and was not in the log, was a generated one. It has
+  values, which the log never told: reading anew.
 - What rewrote the table (another type, a default that differs from row to row) may have changed every
   value in ways no log tells, an `ALTER … TYPE … USING` for example. A rewrite gives the table another file.
   So a column of another type, or one that is new without `attmissingval`, is only believed to be harmless
@@ -101,6 +103,13 @@ def _family(display: str) -> str:
 _MODIFIER = re.compile(r"\([^)]*\)")
 
 
+def refuse_unread(added: Sequence[Column], bookmark: LogBasedBookmark) -> None:
+    """Raise ReadAnew when a column was there before, and was not in the log: generated, until it was not."""
+    unread = [column.name for column in added if 0 < column.attnum <= bookmark.numbers]
+    if unread:
+        raise ReadAnew(f"{', '.join(unread)} had values before that the log did not bring")
+
+
 def check_identity(
     key: Collection[str], columns: Sequence[Column], identity: Collection[str]
 ) -> None:
@@ -117,10 +126,11 @@ def fills(
     """The value of each added column in the rows that were there: one row, None when all are NULL.
 
     Args:
-        files: those of the table now, as `files_digest` writes them.
+        files: those of the table now, as `storage.digest` writes them.
 
     Raises ReadAnew when the table may have been rewritten.
     """
+    refuse_unread(change.added, bookmark)
     missing = missing_values(session, relation_oid, [column.attnum for column in change.added])
     plain = [column.name for column in change.added if column.attnum not in missing]
     doubtful = [*plain, *(column.name for column in change.retyped)]
