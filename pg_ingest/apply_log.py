@@ -35,12 +35,13 @@ from pg_ingest.errors import (
     PgIngestError,
     SourceUnreachable,
 )
+from pg_ingest.follow_alters import follow_alters, notice_alters
 from pg_ingest.load_log import ApplySettings, TableLoad
 from pg_ingest.load_log_chunks import LogChunks
 from pg_ingest.lsn import Lsn
-from pg_ingest.methods import log_based
+from pg_ingest.methods import log_based, log_steps
 from pg_ingest.methods.filtered import FULL, Passing
-from pg_ingest.methods.log_based import Piece
+from pg_ingest.methods.log_steps import Piece
 from pg_ingest.methods.shape import ReadAnew
 from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.server import Server
@@ -114,17 +115,22 @@ class _Apply:
         """Everything that is in the log for one table; None when nothing had to be stored."""
         load = TableLoad(self.destination, self.capture, self.settings, replication, time.time())
         before = self.destination.bookmark(load.stream)
-        bookmark = None
+        bookmark = fresh = None
         if replication.table not in self.settings.reset:
             bookmark = self._continued(replication, before, load)
         if bookmark is not None and load.stream in self._unfinished:
-            resumed = self._in_chunks(load, before, only_resume=True)
-            before = bookmark = resumed or bookmark
+            fresh = self._in_chunks(load, before, only_resume=True)
+            before = bookmark = fresh or bookmark
         if bookmark is None:
-            before = bookmark = self._snapshot(load, before)
+            before = bookmark = fresh = self._snapshot(load, before)
             self._capture_meanwhile()
         try:
-            self._follow(load, self._with_partitions(replication, bookmark), before)
+            bookmark = self._with_partitions(replication, bookmark)
+            if fresh is None:
+                bookmark = notice_alters(self.capture, replication, bookmark)
+            bookmark, before = self._follow(load, bookmark, before)
+            if fresh is None:
+                follow_alters(self.line, self.capture, load, bookmark, before)
         except ReadAnew as reason:
             load.anew(reason)
             bookmark = self._snapshot(load, self.destination.bookmark(load.stream))
@@ -143,11 +149,13 @@ class _Apply:
             return bookmark
         return log_based.with_partitions(self.line.session, table, bookmark)
 
-    def _follow(self, load: TableLoad, bookmark: LogBasedBookmark, before: Bookmark | None) -> None:
-        """Apply the log from `bookmark` on; `before` is what the destination has now."""
+    def _follow(
+        self, load: TableLoad, bookmark: LogBasedBookmark, before: Bookmark | None
+    ) -> tuple[LogBasedBookmark, Bookmark | None]:
+        """Apply the log from `bookmark` on; `before` is what the destination has now. Both as they are then."""
         pieces = self._pieces(load, bookmark)
         try:
-            for reading in log_based.steps(
+            for reading in log_steps.steps(
                 load.replication,
                 bookmark,
                 pieces,
@@ -157,7 +165,8 @@ class _Apply:
                 reread=self.line.reread,
             ):
                 load.store(reading, expected=before)
-                before = reading.bookmark
+                assert isinstance(reading.bookmark, LogBasedBookmark)
+                before = bookmark = reading.bookmark
         except NotContinued as error:
             if load.replication.where is not None:
                 why = f"a row may have come inside the row filter without all its values {FULL}"
@@ -169,6 +178,7 @@ class _Apply:
         except (DestinationBusy, SourceUnreachable):
             self.line.hang_up()
             raise
+        return bookmark, before
 
     def _filter(
         self, replication: Replication

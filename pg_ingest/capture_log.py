@@ -3,32 +3,20 @@
 It knows no destination and waits for none. It is done as a whole whichever tables are wanted, because the
 slot is shared: what is captured stays in the change log until each table has applied it.
 
-When a table joins. A transaction that began to write before the table was in the publication is not decoded for
-it, although it commits later. So after the publication has the table, we wait until all transactions that are
-writing to it have ended; whoever writes later is decoded, and whoever has ended is seen by every snapshot from
-then on. From that position on the table is *followed* (`changelog/followed.py`).
-
-With wal2json there is no publication; `list_log` says what takes its place.
-
-Older servers need more with publications: while they decode a transaction that began before the table joined,
-they may remember that the table is not published, and so leave out others' changes too, until the end of that
-reading ("Fix data loss in logical replication", 14.18, 15.13, 16.9 and 17.5; 13 counts as older). There we
-read the slot once more, which contains the damage to transactions that committed before the end of that
-reading, and wait for those of them that have not ended in the eyes of snapshots. After that no reading
-contains such a transaction any more.
+Which tables join, and when one is followed for good, is told in `follow_log.py`.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pg_ingest.changelog.capture import NO_CHOICE, Captured, capture, join_slot
+from pg_ingest.changelog.capture import NO_CHOICE, Captured, capture
 from pg_ingest.changelog.chosen import Chosen
-from pg_ingest.changelog.followed import Followed, read_followed, write_followed
+from pg_ingest.changelog.join import join_slot
 from pg_ingest.changelog.log import ChangeLog
 from pg_ingest.changelog.manifest import Manifest
 from pg_ingest.config.log import Plugin
@@ -36,39 +24,24 @@ from pg_ingest.config.selection import Replication
 from pg_ingest.errors import (
     PersonMustAct,
     PgIngestError,
-    SourceTableChanged,
 )
-from pg_ingest.list_log import Listing, list_followed, list_tables
+from pg_ingest.follow_log import LogTables
+from pg_ingest.list_log import list_followed
 from pg_ingest.lsn import Lsn
-from pg_ingest.postgres.catalog import read_database
 from pg_ingest.postgres.heartbeat import beat
+from pg_ingest.postgres.log_end import flushed_lsn
 from pg_ingest.postgres.plugin import LogPlugin, PgOutput
-from pg_ingest.postgres.publication import EVERY_OPERATION, Publication, read_publication
+from pg_ingest.postgres.publication import EVERY_OPERATION
 from pg_ingest.postgres.server import Server
 from pg_ingest.postgres.session import Session
-from pg_ingest.postgres.slot import Slot, flushed_lsn, locked_slot, read_slot
-from pg_ingest.postgres.writers import wait_for_writers
+from pg_ingest.postgres.slot import Slot, locked_slot, read_slot
+from pg_ingest.postgres.table_marks import TableMarks, marks_of
 from pg_ingest.publish_log import (
-    Terms,
     chosen_of,
-    invalid_filters,
-    publish,
-    terms_of,
-    terms_of_whole,
-    unpublishable,
 )
 from pg_ingest.table import Table, TableId
 
 log = logging.getLogger(__name__)
-
-_ATTENTIVE = {14: 140018, 15: 150013, 16: 160009, 17: 170005}
-"""By major version, the first that tells running transactions about a changed publication.
-
-Source: the release notes of 15.14, about a fix that went into 13 to 18: "Our previous round of minor releases
-included a bug fix" by which decoding responds to the invalidations of other transactions (commit 4909b38af0).
-That round was 14.18, 15.13, 16.9 and 17.5. 13.21 got another patch, which does not reach a transaction that
-is being decoded, so 13 is not here.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +58,7 @@ class LogCapture:
         notes: for people.
         chosen: which columns of some tables are captured; of the others, all.
         filtered: tables of which only rows that pass their `where` are captured.
+        marks: of `tables`, at the same time: before the log was read.
         operations: what the publication carries, of `insert`, `update`, `delete`, `truncate`.
     """
 
@@ -101,6 +75,7 @@ class LogCapture:
     chosen: Mapping[TableId, Chosen] = field(default_factory=dict)
     filtered: frozenset[TableId] = frozenset()
     operations: frozenset[str] = EVERY_OPERATION
+    marks: Mapping[TableId, TableMarks] = field(default_factory=dict)
 
     @property
     def inserts_only(self) -> bool:
@@ -128,8 +103,9 @@ def capture_log(
     """
     slot = server.config.log.slot_name(database)
     with server.session(database, purpose="capture") as session, locked_slot(session, slot):
-        run = _Capture(session, change_log(state_dir, server.source, database), server, slot)
-        return run.run({replication.table: replication for replication in replications})
+        changelog = change_log(state_dir, server.source, database)
+        wanted = {replication.table: replication for replication in replications}
+        return _Capture(session, changelog, slot, LogTables(session, changelog, wanted)).run()
 
 
 def capture_again(
@@ -160,31 +136,27 @@ class _Capture:
 
     session: Session
     changelog: ChangeLog
-    server: Server
     slot: str
-    failures: dict[TableId, PgIngestError] = field(default_factory=dict)
-    replications: Mapping[TableId, Replication] = field(default_factory=dict)
-    terms: Terms = field(default_factory=lambda: Terms({}, {}, {}))
-    listing: Listing | None = None
+    log_tables: LogTables
     notes: list[str] = field(default_factory=list)
 
-    def run(self, replications: Mapping[TableId, Replication]) -> LogCapture:
-        self.replications = replications
-        wanted = sorted(replications)
+    def run(self) -> LogCapture:
+        failures = self.log_tables.failures
         upto = flushed_lsn(self.session)
-        tables = self._tables(wanted)
-        absent = frozenset(set(wanted) - set(tables))
+        tables = self.log_tables.find()
+        absent = frozenset(self.log_tables.replications.keys() - tables.keys())
         if not tables and self._untouched():
             return self._nothing(upto, absent)
-        there = [table for table in tables.values() if table.id not in self.failures]
-        if self.server.config.log.plugin is Plugin.PGOUTPUT:
-            members = _members(self._publish(there))
+        marks = marks_of(self.session, [table.oid for table in tables.values()])
+        if self.session.log.plugin is Plugin.PGOUTPUT:
+            members = self.log_tables.publish(tables)
         else:
-            members = self._list(there, upto)
+            self._joined_slot()
+            members = self.log_tables.enlist(self.slot, tables, upto)
         begun_at, captured = self._captured()
         published = [tables[each] for each in sorted(members.tables & tables.keys())]
-        joined = [table for table in published if table.id not in self.failures]
-        followed, more = self._followed(joined)
+        joined = [table for table in published if table.id not in failures]
+        followed, more = self.log_tables.follow(joined, lambda: self._captured()[1])
         slot = read_slot(self.session, self.slot)
         captured = _sum(captured, more)
         return LogCapture(
@@ -193,7 +165,7 @@ class _Capture:
             begun_at=begun_at,
             tables=tables,
             since={table: Lsn(entry.since) for table, entry in followed.items()},
-            failures=self.failures,
+            failures=failures,
             absent=absent,
             slot=slot,
             behind=max(0, flushed_lsn(self.session) - captured.position),
@@ -201,6 +173,7 @@ class _Capture:
             chosen=self._chosen,
             filtered=frozenset(t for t, entry in followed.items() if entry.filter is not None),
             operations=members.operations,
+            marks={id: marks[table.oid] for id, table in tables.items() if table.oid in marks},
         )
 
     def _untouched(self) -> bool:
@@ -215,91 +188,29 @@ class _Capture:
             begun_at=upto,
             tables={},
             since={},
-            failures=self.failures,
+            failures=self.log_tables.failures,
             absent=absent,
             slot=None,
             behind=0,
         )
 
-    def _tables(self, wanted: Sequence[TableId]) -> dict[TableId, Table]:
-        """Those that exist, also those that we may not read: the log tells their changes all the same."""
-        found = read_database(self.session, only=wanted).tables if wanted else ()
-        tables = {table.id: table for table in found}
-        for table_id in set(wanted) - set(tables):
-            self.failures[table_id] = SourceTableChanged(
-                f"table {table_id} does not exist in database {self.session.database}",
-                detail=f"user {self.session.role} on {self.session.source}",
-                hint="dropped or renamed? run `pg-ingest discover` and look at `tables` in the"
-                " configuration",
-            )
-        return tables
-
-    def _publish(self, tables: Sequence[Table]) -> Publication:
-        """Bring the publication in step; whoever is not in it for good is not followed any more."""
-        name = self.server.config.log.publication
-        now = read_publication(self.session, name)
-        self.failures.update(unpublishable(self.session, now, tables, self.replications))
-        good = {table.id: table for table in tables if table.id not in self.failures}
-        self.terms = terms_of(self.session, now, good.values(), self.replications)
-        kept = self._forget(good, frozenset() if now is None else now.tables)
-        new = [table for table in good.values() if table.id not in kept]
-        for table, error in invalid_filters(self.session, new, self.replications).items():
-            self.failures[table] = error
-            del good[table]
-        publication, refused = publish(self.session, name, now, good, self.terms, kept)
-        self.terms = terms_of(self.session, publication, good.values(), self.replications)
-        self.failures.update(refused)
-        return publication
-
-    def _list(self, tables: Sequence[Table], upto: Lsn) -> _Members:
-        """Decide what wal2json lists; a table that may have been listed by another name is not followed."""
-        self._joined_slot()
-        self.listing = list_tables(self.session, self.slot, tables, self.replications, upto)
-        self.failures.update(self.listing.failures)
-        good = {table.id: table for table in tables if table.id not in self.failures}
-        self.terms = terms_of_whole(good.values(), self.replications)
-        kept = self._forget(good, good.keys())
-        new = [table for table in good.values() if table.id not in kept]
-        self.failures.update(invalid_filters(self.session, new, self.replications))
-        return _Members(frozenset(good.keys() - self.failures.keys()))
-
-    def _mark(self, table: TableId) -> str:
-        return "" if self.listing is None else self.listing.mark(table)
-
-    def _forget(
-        self, good: Mapping[TableId, Table], members: Collection[TableId]
-    ) -> Mapping[TableId, Followed]:
-        followed = read_followed(self.changelog)
-        kept = {
-            table: entry
-            for table, entry in followed.items()
-            if table in members
-            and table in good
-            and good[table].oid == entry.oid
-            and entry.mark == self._mark(table)
-            and self.terms.hold(self.session, good[table], entry)
-        }
-        if kept != followed:
-            write_followed(self.changelog, kept)
-        return kept
-
     @property
     def _chosen(self) -> Mapping[TableId, Chosen]:
-        found = {table: chosen_of(one) for table, one in self.replications.items()}
+        found = {table: chosen_of(one) for table, one in self.log_tables.replications.items()}
         return {table: chosen for table, chosen in found.items() if chosen != Chosen()}
 
     def _joined_slot(self) -> Manifest:
-        wanted = self.server.config.log.start_lsn
+        wanted = self.session.log.start_lsn
         start = None if wanted is None else Lsn.parse(wanted)
         return join_slot(self.session, self.changelog, self.slot, start)
 
     def _captured(self) -> tuple[Lsn, Captured]:
         manifest = self._joined_slot()
         self._beat(manifest.captured_at)
-        plugin: LogPlugin = PgOutput(self.server.config.log.publication)
+        plugin: LogPlugin = PgOutput(self.session.log.publication)
         upto = None
-        if self.listing is not None:
-            plugin, upto = self.listing.plugin(manifest), self.listing.upto
+        if (listing := self.log_tables.listing) is not None:
+            plugin, upto = listing.plugin(manifest), listing.upto
         captured = capture(self.session, self.changelog, plugin, manifest, self._chosen, upto)
         return Lsn(manifest.position), captured
 
@@ -308,7 +219,7 @@ class _Capture:
 
         Where that fails for good, the notes say so and the capture goes on: it moves the slot all the same.
         """
-        wanted = self.server.config.log.heartbeat
+        wanted = self.session.log.heartbeat
         if wanted is None or time.time() - last < wanted.seconds:
             return
         try:
@@ -316,44 +227,6 @@ class _Capture:
         except PersonMustAct as error:
             self.notes.append(f"no heartbeat: {error.message} ({error.detail}); {error.hint}")
             log.error("no heartbeat: %s", error)
-
-    def _followed(
-        self, tables: Sequence[Table]
-    ) -> tuple[Mapping[TableId, Followed], Captured | None]:
-        """All that are followed now, and what was captured on the way."""
-        followed = read_followed(self.changelog)
-        joining = [table for table in tables if table.id not in followed]
-        if not joining:
-            return followed, None
-        joining, again = self._settled(joining), None
-        if self.listing is None and not _attentive(self.session.server_version):
-            _, again = self._captured()
-            joining = self._settled(joining)
-        since = _insert_lsn(self.session)
-        new = {
-            table.id: replace(self.terms.entry(table, since), mark=self._mark(table.id))
-            for table in joining
-        }
-        if new:
-            write_followed(self.changelog, {**followed, **new})
-            log.info("followed: tables=%d since=%s", len(new), since)
-        return {**followed, **new}, again
-
-    def _settled(self, tables: Sequence[Table]) -> list[Table]:
-        """Those to which nobody writes any more who wrote when this began."""
-        busy = wait_for_writers(self.session, tables, self.server.config.limits.lock_timeout)
-        self.failures.update(busy)
-        return [table for table in tables if table.id not in busy]
-
-
-def _attentive(server_version: int) -> bool:
-    major = server_version // 10000
-    return major > max(_ATTENTIVE) or server_version >= _ATTENTIVE.get(major, 1 << 31)
-
-
-def _insert_lsn(session: Session) -> Lsn:
-    with session.snapshot() as snapshot:
-        return snapshot.lsn
 
 
 def _sum(first: Captured, second: Captured | None) -> Captured:
@@ -366,18 +239,3 @@ def _sum(first: Captured, second: Captured | None) -> Captured:
         bytes=first.bytes + second.bytes,
         segments=first.segments + second.segments,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Members:
-    """The tables that the log carries, and what of them."""
-
-    tables: frozenset[TableId]
-    operations: frozenset[str] = EVERY_OPERATION
-    notes: tuple[str, ...] = ()
-
-
-def _members(publication: Publication) -> _Members:
-    missing = publication.missing_operations
-    note = f"publication {publication.name} does not carry {', '.join(missing)}"
-    return _Members(publication.tables, publication.operations, (note,) if missing else ())

@@ -24,9 +24,9 @@ from pg_ingest.decode.wal2json.blocks import NAN_AS_NULL
 from pg_ingest.errors import MethodUnavailable, PgIngestError
 from pg_ingest.lsn import Lsn
 from pg_ingest.postgres.faults import quoted
+from pg_ingest.postgres.log_end import flushed_lsn
 from pg_ingest.postgres.publishable import kind_refused
 from pg_ingest.postgres.session import Session
-from pg_ingest.postgres.slot import flushed_lsn
 from pg_ingest.postgres.wal2json import Member, Tree, Wal2Json, read_trees, says_all, wal2json
 from pg_ingest.publish_log import chosen_of
 from pg_ingest.table import Table, TableId

@@ -14,16 +14,18 @@ from pg_ingest.batch import Everything
 from pg_ingest.bookmark import Bookmark, LogBasedBookmark
 from pg_ingest.capture_log import LogCapture
 from pg_ingest.changelog.capture import Captured
-from pg_ingest.chunked_load import Chunks, ChunkTask, read_in_chunks
+from pg_ingest.chunked_load import read_in_chunks
 from pg_ingest.destinations.chunks import KeepsChunks
 from pg_ingest.destinations.destination import Destination, LoadReportDraft
 from pg_ingest.errors import PassingFault
 from pg_ingest.load_log import TableLoad
 from pg_ingest.lsn import Lsn
 from pg_ingest.methods.chunks import Beginning, Plan, wait_until_flushed
-from pg_ingest.methods.log_based import Piece, Reread, beginning
+from pg_ingest.methods.log_based import beginning
 from pg_ingest.methods.log_chunks import catching_up, caught_up
+from pg_ingest.methods.log_steps import Piece, Reread
 from pg_ingest.methods.shape import ReadAnew
+from pg_ingest.open_chunks import Chunks, ChunkTask
 from pg_ingest.postgres.server import Server
 from pg_ingest.postgres.session import Session
 from pg_ingest.table import Table
@@ -39,7 +41,7 @@ class LogChunks:
     Attributes:
         pieces: the changes in the change log after a bookmark.
         capture_again: reads the slot once more; opens a session of its own.
-        reread: as in `log_based.steps`.
+        reread: as in `log_steps.steps`.
     """
 
     server: Server

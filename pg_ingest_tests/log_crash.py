@@ -13,12 +13,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pg_ingest import apply_log, capture_log, publish_log
+from pg_ingest import ask_source, follow_log, publish_log
 from pg_ingest.changelog import capture as capturing
+from pg_ingest.changelog import join
 from pg_ingest.changelog import log as changelog
 from pg_ingest.destinations.duckdb import DuckDbDestination
 from pg_ingest.destinations.duckdb.stage import DuckDbStage
-from pg_ingest.methods import log_based
+from pg_ingest.methods import log_based, log_steps
 from pg_ingest.postgres.reader import SqlReader
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.following import Following, logged
@@ -26,19 +27,19 @@ from pg_ingest_tests.following import Following, logged
 TABLES = (logged("keyed"), logged("plain"))
 
 STEPS: dict[str, tuple[Any, str]] = {
-    "forget": (capture_log, "write_followed"),
+    "forget": (follow_log, "write_followed"),
     "publish": (publish_log, "keep_publication"),
-    "create slot": (capturing, "create_slot"),
+    "create slot": (join, "create_slot"),
     "read": (capturing, "decode"),
     "segment": (capturing, "write_segment"),
     "manifest": (changelog.ChangeLog, "commit"),
     "advance": (SqlReader, "confirm"),
-    "wait": (capture_log, "wait_for_writers"),
+    "wait": (follow_log, "wait_for_writers"),
     "snapshot": (log_based, "snapshot"),
     "stage": (DuckDbStage, "fill"),
     "apply": (DuckDbStage, "_apply"),
     "commit": (DuckDbStage, "commit"),
-    "columns": (apply_log, "logged_columns"),
+    "columns": (ask_source, "logged_columns"),
     "bookmark": (DuckDbDestination, "bookmark"),
 }
 
@@ -63,7 +64,7 @@ def arm(step: str, when: str, number: int) -> None:
 def main(arguments: list[str]) -> None:
     host, port, user, name, folder, slot, plugin, step, when, number = arguments
     capturing.FIRST_MESSAGES = capturing.MOST_MESSAGES = 100
-    log_based.STEP_ROWS = 200
+    log_steps.STEP_ROWS = 200
     arm(step, when, int(number))
     database = Database(name, host, int(port), user)
     Following(database, Path(folder), slot=slot, plugin=plugin).sync(*TABLES)

@@ -24,7 +24,7 @@ from pg_ingest.errors import (
 )
 from pg_ingest.load_log import ApplySettings
 from pg_ingest.lsn import Lsn
-from pg_ingest.methods import log_based
+from pg_ingest.methods import log_based, log_steps
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.following import Following, following, logged
 
@@ -78,7 +78,7 @@ def test_snapshot_then_changes(shop: Following) -> None:
 
 def test_several_steps_are_one_report(shop: Following, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.sync(A)
-    monkeypatch.setattr(log_based, "STEP_ROWS", 2)
+    monkeypatch.setattr(log_steps, "STEP_ROWS", 2)
     seen: list[int] = []
     write(
         shop,
@@ -288,17 +288,17 @@ def test_two_at_once_apply_every_change_once(
     shop.sync(A, B)
     write(shop, *(change.format("b") for change in CHANGES))
     capture = shop.capture(A, B)
-    steps = log_based.steps
+    steps = log_steps.steps
 
     def overtaken(*arguments: Any, **options: Any) -> Iterator[Any]:
         readings = list(steps(*arguments, **options))
         with monkeypatch.context() as patch:
-            patch.setattr(log_based, "steps", steps)
+            patch.setattr(log_steps, "steps", steps)
             assert shop.apply(capture, B)["b"].error is None
         yield from readings
 
     with monkeypatch.context() as patch:
-        patch.setattr(log_based, "steps", overtaken)
+        patch.setattr(log_steps, "steps", overtaken)
         error = shop.apply(capture, B)["b"].error
     assert isinstance(error, DestinationBusy)
     assert "by another process" in error.message

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pg_ingest import capture_log as module
+from pg_ingest import follow_log
 from pg_ingest.changelog.followed import read_followed
 from pg_ingest.errors import (
     ChangeLogDamaged,
@@ -125,7 +126,7 @@ def test_killed_before_it_is_written_down_nobody_is_followed(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "wait_for_writers", die)
+        patch.setattr(follow_log, "wait_for_writers", die)
         with pytest.raises(KeyboardInterrupt):
             shop.capture(A, B)
     assert set(read_followed(shop.changelog)) == {A.table}
@@ -198,7 +199,7 @@ def test_the_slot_is_locked_meanwhile(shop: Following) -> None:
 def test_servers_that_forget_are_read_once_more(
     shop: Following, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_ATTENTIVE", {99: 990000})
+    monkeypatch.setattr(follow_log, "_ATTENTIVE", {99: 990000})
     shop.capture(A)
     shop.database.execute("insert into a values (1, 'x')")
     capture = shop.capture(A, B)
@@ -212,7 +213,7 @@ def test_servers_that_forget_are_read_once_more(
     [(120022, False), (150012, False), (150013, True), (170005, True), (180000, True)],
 )
 def test_which_servers_forget(version: int, attentive: bool) -> None:
-    assert module._attentive(version) is attentive
+    assert follow_log._attentive(version) is attentive
 
 
 def test_a_damaged_list_is_named(shop: Following) -> None:

@@ -20,7 +20,7 @@ from pg_ingest.batch import LoadReport
 from pg_ingest.config.method import Shape
 from pg_ingest.config.selection import Replication
 from pg_ingest.errors import SourceUnreachable
-from pg_ingest.methods import chunks, log_based
+from pg_ingest.methods import chunks, log_steps
 from pg_ingest.progress import Progress
 from pg_ingest.retain_log import retain_log
 from pg_ingest_tests.conftest import Database
@@ -36,7 +36,7 @@ def shop(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Following]:
     """Chunks of 150 rows, steps of the log of 5; progress is told with every batch."""
-    monkeypatch.setattr(log_based, "STEP_ROWS", 5)
+    monkeypatch.setattr(log_steps, "STEP_ROWS", 5)
     monkeypatch.setattr(chunked_load, "PROGRESS_SECONDS", 0.0)
     database.execute(f"alter database {database.name} set synchronous_commit = on")
     limits = {"lock_timeout": 5, "chunk_rows": 150, "load_threads": 1}
@@ -317,7 +317,7 @@ def test_one_of_several_readers_fails(
 )
 def test_any_changes(shop: Following, monkeypatch: pytest.MonkeyPatch, data: st.DataObject) -> None:
     """Many small transactions, some of them open while chunks are read, and the log cut into small steps."""
-    monkeypatch.setattr(log_based, "STEP_ROWS", 50)
+    monkeypatch.setattr(log_steps, "STEP_ROWS", 50)
     chance = random.Random(data.draw(st.integers(0, 1 << 30)))
     made(shop, 200)
     shop.limits["chunk_rows"] = chance.choice([20, 50, 90])

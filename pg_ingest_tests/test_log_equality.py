@@ -24,7 +24,7 @@ from pg_ingest.config.selection import Replication
 from pg_ingest.demo.cluster import Cluster
 from pg_ingest.destinations.duckdb import DuckDbDestination
 from pg_ingest.errors import DestinationFailed
-from pg_ingest.methods import log_based
+from pg_ingest.methods import log_steps
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.following import Following, following
 from pg_ingest_tests.kinds_of_tables import BIG, NAMES, REPLICATIONS, equal, setup
@@ -245,7 +245,7 @@ def test_equal_after_every_sync(
     source: Source, steps: Sequence[Write | Control | Sync], size: int, messages: int
 ) -> None:
     with (
-        patch.object(log_based, "STEP_ROWS", size),
+        patch.object(log_steps, "STEP_ROWS", size),
         patch.object(capturing, "FIRST_MESSAGES", messages),
     ):
         source.begin()

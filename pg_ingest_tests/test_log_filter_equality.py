@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pg_ingest.demo.cluster import Cluster
-from pg_ingest.methods import log_based
+from pg_ingest.methods import log_steps
 from pg_ingest.postgres import row_filter
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.following import following
@@ -81,7 +81,7 @@ def test_equal_after_every_sync(
     source: Source, steps: Sequence[Write | Control | Sync], size: int, request_bytes: int
 ) -> None:
     with (
-        patch.object(log_based, "STEP_ROWS", size),
+        patch.object(log_steps, "STEP_ROWS", size),
         patch.object(row_filter, "REQUEST_BYTES", request_bytes),
     ):
         source.begin()

@@ -12,7 +12,7 @@ from pg_ingest import capture_log as capturing
 from pg_ingest.config.method import Shape
 from pg_ingest.demo.cluster import Cluster
 from pg_ingest.errors import MethodUnavailable, SlotUnusable
-from pg_ingest.methods import log_based
+from pg_ingest.methods import log_steps
 from pg_ingest.postgres.wal2json import says_all
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.following import Following, following, logged
@@ -111,7 +111,7 @@ def test_a_row_that_changes_before_it_is_read_again(
     shop.database.execute(
         "insert into t select n, n, repeat('b', 3000) from generate_series(1, 9) n"
     )
-    monkeypatch.setattr(log_based, "STEP_ROWS", 3)
+    monkeypatch.setattr(log_steps, "STEP_ROWS", 3)
     shop.sync(table)
     shop.database.execute("update t set x = 'NaN'")
     shop.database.execute("insert into t values (10, 'Infinity', 'new'), (11, null, 'new')")

@@ -110,8 +110,9 @@ def _slots(
     route: Route, databases: Sequence[str]
 ) -> "Iterator[tuple[str, tuple[Slot, int] | str | PgIngestError]]":
     """Each database with its slot and the end of the log, or why it is not known."""
+    from pg_ingest.postgres.log_end import flushed_lsn
     from pg_ingest.postgres.server import Server
-    from pg_ingest.postgres.slot import flushed_lsn, read_slot
+    from pg_ingest.postgres.slot import read_slot
 
     server = Server(route.source, route.settings, retry_delays=())
     for number, database in enumerate(databases):

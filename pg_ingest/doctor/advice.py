@@ -11,7 +11,7 @@ from pg_ingest.errors import PgIngestError
 from pg_ingest.methods.advice import Advice, advise
 from pg_ingest.postgres.activity import read_activity
 from pg_ingest.postgres.session import Session
-from pg_ingest.postgres.slot import check_server, may_replicate
+from pg_ingest.postgres.slot_creation import check_server, may_replicate
 from pg_ingest.table import Table
 
 

@@ -26,7 +26,7 @@ from pg_ingest.postgres.publication import (
     read_publication,
 )
 from pg_ingest.postgres.session import Session
-from pg_ingest.postgres.slot import check_kind
+from pg_ingest.postgres.slot_creation import check_kind
 from pg_ingest.postgres.table_facts import may_publish
 from pg_ingest.publish_log import unpublishable
 from pg_ingest.table import Table

@@ -19,7 +19,8 @@ from pg_ingest.postgres.discovery import matching_databases
 from pg_ingest.postgres.provider import Provider, recognise
 from pg_ingest.postgres.server import Server
 from pg_ingest.postgres.session import Session
-from pg_ingest.postgres.slot import check_kind, read_slot
+from pg_ingest.postgres.slot import read_slot
+from pg_ingest.postgres.slot_creation import check_kind
 from pg_ingest.table import DatabaseCatalog, SourceCatalog
 
 _BLOCKING = {

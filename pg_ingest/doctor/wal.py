@@ -20,7 +20,7 @@ from pg_ingest.postgres.server_state import (
     server_settings,
 )
 from pg_ingest.postgres.session import Session
-from pg_ingest.postgres.slot import may_replicate
+from pg_ingest.postgres.slot_creation import may_replicate
 from pg_ingest.setup import steps
 from pg_ingest.setup.steps import step
 

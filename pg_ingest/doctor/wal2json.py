@@ -11,7 +11,8 @@ from pg_ingest.doctor.slot import check_identity, check_slot
 from pg_ingest.errors import PgIngestError
 from pg_ingest.list_log import unlistable
 from pg_ingest.postgres.session import Session
-from pg_ingest.postgres.slot import allow_plugin, plugin_allowed, read_slot
+from pg_ingest.postgres.slot import read_slot
+from pg_ingest.postgres.slot_creation import allow_plugin, plugin_allowed
 from pg_ingest.table import Table
 
 

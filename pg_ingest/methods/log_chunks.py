@@ -43,7 +43,7 @@ from pg_ingest.changelog.fold import LSN, OP, SEQUENCE, UNCHANGED, WHOLE
 from pg_ingest.changelog.handover import still_to_apply
 from pg_ingest.config.selection import Replication
 from pg_ingest.lsn import Lsn
-from pg_ingest.methods.log_based import Piece, Reread, steps
+from pg_ingest.methods.log_steps import Piece, Reread, steps
 from pg_ingest.methods.shape import Difference, ReadAnew
 from pg_ingest.postgres.reread import THERE
 
@@ -57,7 +57,7 @@ def catching_up(
 ) -> Iterator[Reading]:
     """What must be applied to the chunks, in steps, so that they are the table as of `upto`.
 
-    `reread` as in `log_based.steps`. Raises ReadAnew when only one snapshot can say what the rows are.
+    `reread` as in `log_steps.steps`. Raises ReadAnew when only one snapshot can say what the rows are.
     """
     counted = _pieces(bookmark, pieces, upto)
     asked = None if reread is None else partial(_still_there, reread)

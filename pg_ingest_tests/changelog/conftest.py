@@ -13,7 +13,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pg_ingest.changelog.capture import Captured, capture, join_slot
+from pg_ingest.changelog.capture import Captured, capture
+from pg_ingest.changelog.join import join_slot
 from pg_ingest.changelog.log import ChangeLog
 from pg_ingest.config.log import Reader
 from pg_ingest.postgres.plugin import PgOutput

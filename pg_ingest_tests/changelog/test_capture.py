@@ -185,6 +185,7 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from pg_ingest.changelog import capture as capturing
+from pg_ingest.changelog.join import join_slot
 from pg_ingest.changelog.log import ChangeLog
 from pg_ingest.config.model import SourceConfig
 from pg_ingest.postgres.plugin import PgOutput
@@ -206,7 +207,7 @@ setattr(owner, victim, die)
 config = SourceConfig(host=host, port=int(port), user=user, databases=(name,), log={"reader": reader})
 log = ChangeLog(Path(state), "shop", name)
 with Server("shop", config).session(name) as session, locked_slot(session, slot):
-    capturing.capture(session, log, PgOutput("p"), capturing.join_slot(session, log, slot))
+    capturing.capture(session, log, PgOutput("p"), join_slot(session, log, slot))
 """
 
 

@@ -14,7 +14,7 @@ from pg_ingest.doctor.finding import Finding, Verdict
 from pg_ingest.doctor.log import check_log
 from pg_ingest.errors import PermissionMissing
 from pg_ingest.postgres.catalog import describe
-from pg_ingest.postgres.slot import create_slot
+from pg_ingest.postgres.slot_creation import create_slot
 from pg_ingest.table import TableId
 from pg_ingest_tests.conftest import Database, fresh
 from pg_ingest_tests.following import logged

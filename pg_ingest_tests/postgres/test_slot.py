@@ -10,18 +10,10 @@ import pytest
 from pg_ingest.demo.cluster import Cluster
 from pg_ingest.errors import MethodUnavailable, PermissionMissing, SlotBusy, SlotUnusable
 from pg_ingest.lsn import Lsn
+from pg_ingest.postgres.log_end import flushed_lsn, system_identifier
 from pg_ingest.postgres.session import Session
-from pg_ingest.postgres.slot import (
-    OLDEST_VERSION,
-    advance_slot,
-    create_slot,
-    drop_slot,
-    flushed_lsn,
-    locked_slot,
-    read_slot,
-    system_identifier,
-    usable_slot,
-)
+from pg_ingest.postgres.slot import advance_slot, drop_slot, locked_slot, read_slot, usable_slot
+from pg_ingest.postgres.slot_creation import OLDEST_VERSION, create_slot
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.postgres.conftest import Role, server_for
 

@@ -21,13 +21,15 @@ from pg_ingest.errors import (
     SourceUnreachable,
 )
 from pg_ingest.lsn import Lsn
+from pg_ingest.postgres import copy_both, wal
 from pg_ingest.postgres import stream as streaming
-from pg_ingest.postgres import wal
+from pg_ingest.postgres.log_end import flushed_lsn
 from pg_ingest.postgres.plugin import PgOutput
 from pg_ingest.postgres.reader import SqlReader, WalReader, open_reader
 from pg_ingest.postgres.server import Server
 from pg_ingest.postgres.session import Session
-from pg_ingest.postgres.slot import OLDEST_VERSION, create_slot, drop_slot, flushed_lsn, read_slot
+from pg_ingest.postgres.slot import drop_slot, read_slot
+from pg_ingest.postgres.slot_creation import OLDEST_VERSION, create_slot
 from pg_ingest.postgres.stream import stream
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.postgres.conftest import Role, server_for
@@ -252,7 +254,7 @@ def test_leaving_early_frees_the_slot(
     session: Session, slot: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streaming, "PIECE_BYTES", 1_000)
-    monkeypatch.setattr(streaming, "_FAREWELL_SECONDS", 0.01)
+    monkeypatch.setattr(copy_both, "_FAREWELL_SECONDS", 0.01)
     database.execute(
         "insert into a(id, b) select n, repeat('x', 200) from generate_series(1, 300000) n"
     )
@@ -262,24 +264,29 @@ def test_leaving_early_frees_the_slot(
         next(reader.pieces(upto=upto, messages=1))
         with pytest.raises(RuntimeError, match="in the middle of a transaction"):
             next(reader.pieces(upto=upto, messages=1))
-    reader.close()
     found = read_slot(session, slot)
     assert found is not None and found.active_pid is None
     assert time.monotonic() - started < 5
 
 
 def test_a_slot_in_use_is_busy(session: Session, slot: str) -> None:
-    with stream(session, slot, PgOutput(_PUBLICATION)), pytest.raises(SlotBusy):
-        stream(session, slot, PgOutput(_PUBLICATION))
+    plugin = PgOutput(_PUBLICATION)
+    with (
+        stream(session, slot, plugin),
+        pytest.raises(SlotBusy),
+        stream(session, slot, plugin),
+    ):
+        raise AssertionError("two streams of one slot")
 
 
-def test_no_progress_ends_the_wait(
-    session: Session, slot: str, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    never = Lsn(_flush(database, session) + (1 << 40))
-    with stream(session, slot, PgOutput(_PUBLICATION)) as reader:
-        monkeypatch.setattr(reader, "_patience", 0.5)
-        with pytest.raises(SourceBusy, match="no progress"):
+def test_no_progress_ends_the_wait(database: Database, slot: str) -> None:
+    impatient = server_for(database, limits={"statement_timeout": 1})
+    with impatient.session(database.name) as session:
+        never = Lsn(_flush(database, session) + (1 << 40))
+        with (
+            stream(session, slot, PgOutput(_PUBLICATION)) as reader,
+            pytest.raises(SourceBusy, match="no progress"),
+        ):
             _read(reader, never)
 
 
@@ -287,8 +294,9 @@ def test_a_role_without_the_right_to_stream(role: Role, slot: str) -> None:
     with (
         role.server.session(role.database.name) as session,
         pytest.raises(PermissionMissing, match="may not stream") as caught,
+        stream(session, slot, PgOutput(_PUBLICATION)),
     ):
-        stream(session, slot, PgOutput(_PUBLICATION))
+        raise AssertionError("streamed")
     assert f'ALTER ROLE "{role.name}" REPLICATION' in caught.value.hint
 
 

@@ -13,16 +13,11 @@ from pg_ingest.decode.pgoutput import decode
 from pg_ingest.errors import SlotBusy
 from pg_ingest.lsn import Lsn
 from pg_ingest.postgres import wal
+from pg_ingest.postgres.log_end import flushed_lsn
 from pg_ingest.postgres.plugin import PgOutput
 from pg_ingest.postgres.session import Session
-from pg_ingest.postgres.slot import (
-    advance_slot,
-    create_slot,
-    drop_slot,
-    flushed_lsn,
-    read_slot,
-    usable_slot,
-)
+from pg_ingest.postgres.slot import advance_slot, drop_slot, read_slot, usable_slot
+from pg_ingest.postgres.slot_creation import create_slot
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.postgres.conftest import server_for
 
