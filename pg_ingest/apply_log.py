@@ -13,6 +13,7 @@ destination; if it has moved, the step is given up and its rows are seen again b
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -44,6 +45,7 @@ from pg_ingest.methods.filtered import FULL, Passing
 from pg_ingest.methods.log_steps import Piece
 from pg_ingest.methods.shape import ReadAnew
 from pg_ingest.postgres.catalog import describe
+from pg_ingest.postgres.flushed import survives
 from pg_ingest.postgres.server import Server
 from pg_ingest.postgres.writers import wait_for_writers
 from pg_ingest.table import Column, RelationKind
@@ -231,6 +233,9 @@ class _Apply:
         Who wrote to the table when the capture was over and has ended before the snapshot is seen by it, and
         whoever committed before the captured position did write then or earlier. So if they all end soon,
         what has been captured until now need not be looked at any more.
+
+        A commit that a crash of the server takes back would leave its rows here, and its transaction id to
+        another one, which would then be left out as seen. So nothing is stored before it is on disk there.
         """
         self.line.hang_up()
         with ExitStack() as staging:
@@ -247,6 +252,7 @@ class _Apply:
                         bookmark = replace(bookmark, lsn=str(seen))
                     reading.bookmark = bookmark
                     commit = load.staged(reading, staging, expected=before)
+                    survives(session, Lsn.parse(bookmark.joined_lsn), math.inf)
             commit()
         return bookmark
 

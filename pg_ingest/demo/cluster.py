@@ -30,6 +30,7 @@ _SETTINGS: Mapping[str, str] = {
     "fsync": "off",  # the data is thrown away
     "full_page_writes": "off",
     "synchronous_commit": "off",
+    "wal_writer_delay": "10ms",  # what a snapshot has seen must be on disk before it is stored
     "wal_level": "logical",
     "max_wal_size": "4GB",
     "shared_buffers": "256MB",

@@ -46,6 +46,8 @@ A transaction that never ends holds the position; rows above it are read again a
 - A standby does not list the primary's transactions. There a position waits until `xmin` of the snapshot
   has reached the `xmax` of the time it was seen. That covers the transactions that had ended or written by
   then in the order of their ids, not one that began early and wrote its first row later: the reading says so.
+- A server that crashes takes commits back that were not on disk (`synchronous_commit = off`), and gives their
+  keys out again. So a key is a candidate only once its log is on disk; then the sequence is beyond it for good.
 - Clock readings get `CLOCK_SLACK`: `now()` is read microseconds before the transaction can be seen.
 - Infinite keys and NaN never become a position (they would freeze it); they are read every time, as are
   rows without a key (NULL).

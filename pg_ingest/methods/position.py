@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pg_ingest.bookmark import KeyBasedBookmark, PendingKey
 from pg_ingest.errors import BookmarkUnusable
 from pg_ingest.methods.replication_key import refuse_random
+from pg_ingest.postgres.flushed import survives
 from pg_ingest.postgres.keys import greatest_key, ranks
 from pg_ingest.postgres.origins import detached_origins
 from pg_ingest.postgres.session import Session
@@ -28,6 +29,9 @@ PATIENCE = 0.1
 """Seconds to wait for the transactions that run just now: most end at once, and then the position need not
 wait for the next sync."""
 
+FLUSH_PATIENCE = 2.0
+"""Seconds to wait until a crash of the server cannot take the greatest key back (usually 0.6 at most)."""
+
 _PAUSE = 0.01
 
 
@@ -40,11 +44,13 @@ class Sighting:
             greatest key; the last one may be new.
         standby: the server was one.
         detached: see `postgres/origins.py`; where there are any, there is no candidate.
+        unwritten: the greatest key is no candidate, because a crash could give it out again.
     """
 
     pending: tuple[PendingKey, ...]
     standby: bool
     detached: tuple[str, ...] = ()
+    unwritten: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +93,18 @@ def sighted(
     rank = ranks(session, table, column, values)
     if since.position is not None and rank[greatest.value] < rank[since.position]:
         raise _went_backwards(table, column)
-    return Sighting(_candidates(since, seen, greatest.value, rank), session.is_standby)
+    written = survives(session, before.lsn, FLUSH_PATIENCE)
+    found = (*since.pending, seen) if written else since.pending
+    candidates = _candidates(since, found, greatest.value, rank)
+    return Sighting(candidates, session.is_standby, unwritten=not written)
 
 
 def _candidates(
-    since: KeyBasedBookmark, seen: PendingKey, greatest: str, rank: Mapping[str, int]
+    since: KeyBasedBookmark, found: Sequence[PendingKey], greatest: str, rank: Mapping[str, int]
 ) -> tuple[PendingKey, ...]:
     floor = 0 if since.position is None else rank[since.position]
     kept: list[PendingKey] = []
-    for one in (*since.pending, seen):
+    for one in found:
         if floor < rank[one.value] <= rank[greatest]:
             kept.append(one)
             floor = rank[one.value]
@@ -144,6 +153,11 @@ def _notes(
         notes.append(
             f"all rows are read every time: those of {', '.join(sighting.detached)} can appear long after"
             " they were written, with keys below any position"
+        )
+    if sighting.unwritten:
+        notes.append(
+            "the position waits for the server to write its log to disk (`wal_writer_delay`); rows above it are"
+            " read again, none is lost"
         )
     held = {name for one in pending if one in since.pending for name in one.transactions}
     processes = sorted({watch.running[name] for name in held & watch.running.keys()})

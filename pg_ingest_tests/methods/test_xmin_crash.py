@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from pg_ingest.bookmark import XminBookmark
+from pg_ingest.bookmark import KeyBasedBookmark, XminBookmark
 from pg_ingest.config.selection import Replication
 from pg_ingest.demo.cluster import Cluster
-from pg_ingest.methods import changed_rows
+from pg_ingest.methods import changed_rows, position
 from pg_ingest.postgres import row_versions
 from pg_ingest_tests.conftest import Database
-from pg_ingest_tests.methods.conftest import Pair, by_xmin, delta
+from pg_ingest_tests.following import following, logged
+from pg_ingest_tests.methods.conftest import Pair, by_xmin, delta, keyed
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +118,61 @@ def test_a_role_that_may_not_look_at_checkpoints(
         for _ in range(40):
             writer.execute("insert into t select max(id) + 1 from t")
     assert pair.sync(replication, user=role).counts.total == 41
+
+
+def test_keys_that_a_sequence_gives_out_again(
+    pair: Pair, forgetful: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The crash takes the sequence back too; a key that has been seen is no position before it is on disk."""
+    monkeypatch.setattr(position, "FLUSH_PATIENCE", 0.05)
+    pair.database.execute("create table t (id serial primary key, v text)")
+    pair.database.execute("checkpoint")
+    replication = keyed("t", "id")
+    with pair.database.connect() as writer:
+        for _ in range(10):
+            writer.execute("insert into t (v) values ('lost')")
+    report = pair.sync(replication)
+    assert any("wal_writer_delay" in note for note in report.notes)
+    held = pair.bookmark(replication)
+    assert isinstance(held, KeyBasedBookmark)
+    assert (held.position, held.pending, report.counts.total) == (None, (), 10)
+    forgetful.stop("immediate")
+    forgetful.start()
+    assert pair.database.rows("select count(*) from t") == [(0,)]
+    with pair.database.connect() as writer:
+        for _ in range(15):
+            writer.execute("insert into t (v) values ('new')")
+    pair.sync(replication)
+    assert pair.stored(replication) == pair.source("select * from t")
+
+
+def test_a_snapshot_that_joins_the_log_waits_for_the_disk(
+    pair: Pair, forgetful: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else rows would stay that were lost, and rows be left out whose transaction has the id of a lost one."""
+    table = logged("t")
+    pair.database.execute("create table t (id int primary key, v text)")
+    seen: list[bool] = []
+
+    def written_at_last(*asked: object) -> bool:
+        pair.database.execute("checkpoint")
+        seen.append(
+            pair.database.rows("select pg_current_wal_flush_lsn() >= %s::pg_lsn", str(asked[1]))[0][
+                0
+            ]
+        )
+        return seen[-1]
+
+    with following(pair.database, tmp_path) as shop:
+        captured = shop.capture(table)
+        with pair.database.connect() as writer:
+            for number in range(10):
+                writer.execute("insert into t values (%s, 'seen')", [number])
+        monkeypatch.setattr(row_versions, "is_flushed", written_at_last)
+        assert shop.apply(captured, table)["t"].error is None
+        forgetful.stop("immediate")
+        forgetful.start()
+        shop.sync(table)
+        shop.check(table)
+        assert len(shop.stored("t")) == 10
+    assert seen[-1]
