@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 _DRAIN_SECONDS = 10.0
 """How long a cancelled statement may take to end before the connection is closed instead."""
 
+_POLL_SECONDS = 0.2
+"""How often a connection that is being drained is looked at, though no byte was announced."""
+
 
 class CopyFormat(StrEnum):
     """COPY's FORMAT."""
@@ -74,7 +77,6 @@ class CopyStream:
         self._silence = silence
         self._throttle = throttle or Throttle(None)
         self._pending = bytearray()
-        self._copying = False
         self._ended = False
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._pgconn.socket, selectors.EVENT_READ)
@@ -164,7 +166,6 @@ class CopyStream:
             while self._pgconn.flush():
                 self._selector.select(0.1)
             self._expect(self._result(), pq.ExecStatus.COPY_OUT)
-            self._copying = True
 
     def _fill(self, wanted: int) -> None:
         pending, next_row = self._pending, self._pgconn.get_copy_data
@@ -231,31 +232,37 @@ class CopyStream:
     def _abandon(self) -> None:
         """Cancel, then throw away what is still on its way."""
         self._ended = True
-        deadline = time.monotonic() + _DRAIN_SECONDS
-        drained = False
+        free = False
         try:
             if self._pgconn.status == pq.ConnStatus.OK:
                 self._connection.cancel_safe(timeout=_DRAIN_SECONDS)
-                drained = self._drain(deadline)
-        except (psycopg.Error, SourceUnreachable):
+                free = drained(self._pgconn, self._selector, _DRAIN_SECONDS)
+        except psycopg.Error:
             log.info("the connection could not be freed and is closed")
         finally:
-            if not drained:
+            if not free:
                 self._connection.close()
 
-    def _drain(self, deadline: float) -> bool:
-        """Whether the connection is free before the deadline."""
-        while time.monotonic() < deadline:
-            if self._copying:
-                size, _ = self._pgconn.get_copy_data(1)
-                self._copying = size >= 0
-                if size != 0:
-                    continue
-            elif not self._pgconn.is_busy():
-                result = self._pgconn.get_result()
-                if result is None:
-                    return True
-                self._copying = result.status == pq.ExecStatus.COPY_OUT
+
+def drained(pgconn: pq.abc.PGconn, selector: selectors.BaseSelector, seconds: float) -> bool:
+    """Throw away what is still on its way; whether nothing more comes within that time.
+
+    Raises psycopg.OperationalError when the connection breaks.
+    """
+    deadline = time.monotonic() + seconds
+    copying = False
+    while (left := deadline - time.monotonic()) > 0:
+        if copying:
+            size, _ = pgconn.get_copy_data(1)
+            copying = size >= 0
+            if size != 0:
                 continue
-            self._wait(max(0.0, deadline - time.monotonic()))
-        return False
+        elif not pgconn.is_busy():
+            result = pgconn.get_result()
+            if result is None:
+                return True
+            copying = result.status in (pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)
+            continue
+        selector.select(min(left, _POLL_SECONDS))
+        pgconn.consume_input()
+    return False
