@@ -12,7 +12,7 @@ import pyarrow as pa
 from pg_ingest.bookmark import LogBasedBookmark
 from pg_ingest.decode.messages import Relation
 from pg_ingest.methods.filtered import Passing
-from pg_ingest.methods.log_based import Piece
+from pg_ingest.methods.log_steps import Piece
 from pg_ingest.methods.shape import Difference, ReadAnew, fills
 from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.logged_columns import logged_columns
