@@ -22,22 +22,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
 from functools import partial
 
 from pg_ingest.batch import Batch
-from pg_ingest.config.selection import Replication
-from pg_ingest.destinations.chunks import BegunLoad, ChunkedLoad, KeepsChunks, ReceivedChunk
-from pg_ingest.destinations.destination import StreamId, Target
-from pg_ingest.errors import BookmarkUnusable, SourceBusy
+from pg_ingest.destinations.chunks import ReceivedChunk
+from pg_ingest.errors import SourceBusy
 from pg_ingest.lsn import Lsn
-from pg_ingest.methods.chunks import Beginning, Plan, chunk, misfit, planned, wait_until_flushed
+from pg_ingest.methods.chunks import chunk, misfit, wait_until_flushed
+from pg_ingest.open_chunks import Chunks, ChunkTask, opened
 from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.ranges import KeyRange, parts_of
-from pg_ingest.postgres.server import Server
 from pg_ingest.postgres.session import Session
 from pg_ingest.progress import PROGRESS_SECONDS, Progress
-from pg_ingest.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -46,55 +42,6 @@ _ATTEMPTS = 3
 
 _PARTS = (1, 4, 16, 64)
 """Into how many parts a chunk is cut, when reading it in fewer was cancelled."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkTask:
-    """What is to be loaded, and how the method begins.
-
-    Attributes:
-        beginning: asks the method, with the table as it is now.
-        refused: why an unfinished load cannot go on, beyond what `methods.chunks.misfit` sees; "" if it can.
-        between: called by the reading thread between two chunks, when it holds no session.
-        reset: an unfinished load goes, unless this very run began it.
-        only_resume: do not begin a load.
-        begun: called when a load begins, before its first row is read.
-        progress: an error it raises ends the load; what is stored stays.
-    """
-
-    server: Server
-    destination: KeepsChunks
-    replication: Replication
-    database: str
-    stream: StreamId
-    target: Callable[[Table], Target]
-    max_rejected: int
-    run_id: str
-    started_at: float
-    beginning: Callable[[Session, Table], Beginning]
-    refused: Callable[[Plan], str] = lambda _plan: ""
-    between: Callable[[], None] = lambda: None
-    reset: bool = False
-    only_resume: bool = False
-    begun: Callable[[], None] = lambda: None
-    progress: Callable[[Progress], None] | None = None
-
-
-@dataclass(slots=True)
-class Chunks:
-    """A load, all of whose chunks are stored once `read_in_chunks` has returned it.
-
-    Attributes:
-        load: as it was when this run began to read.
-        rows, bytes: read by this run.
-    """
-
-    load: ChunkedLoad
-    plan: Plan
-    table: Table
-    beginning: Beginning
-    rows: int = 0
-    bytes: int = 0
 
 
 class _Stopped(Exception):
@@ -123,7 +70,7 @@ def read_in_chunks(task: ChunkTask, notes: list[str]) -> Chunks | None:
     the table changes again and again while it is read.
     """
     for _ in range(_ATTEMPTS):
-        chunks = _opened(task, notes)
+        chunks = opened(task, notes)
         if chunks is None:
             return None
         try:
@@ -138,49 +85,6 @@ def read_in_chunks(task: ChunkTask, notes: list[str]) -> Chunks | None:
         detail="; ".join(notes),
         hint="it is tried again",
     )
-
-
-def _opened(task: ChunkTask, notes: list[str]) -> Chunks | None:
-    """The unfinished load, or a new one; None where there should be none."""
-    load = task.destination.chunked_load(task.stream)
-    with task.server.session(task.database) as session:
-        table = describe(session, task.replication.table)
-        beginning = task.beginning(session, table)
-        if load is not None:
-            plan, reason = _continued(task, load, session, table, beginning)
-            if plan is not None:
-                notes.append(f"{len(load.done)} of {load.chunks} chunks were stored before")
-                return Chunks(load, plan, table, beginning)
-            notes.append(f"an unfinished load was thrown away: {reason}")
-        plan = None
-        if not task.only_resume:
-            plan = planned(session, task.replication, table, beginning)
-    if plan is None:
-        return None
-    begun = BegunLoad(task.replication.method, plan.dump(), plan.chunks, task.run_id)
-    load = task.destination.begin_chunks(task.stream, task.target(table), beginning.schema, begun)
-    task.begun()
-    log.info("load begun: table=%s chunks=%d rows=%d", task.stream, plan.chunks, plan.rows)
-    return Chunks(load, plan, table, beginning)
-
-
-def _continued(
-    task: ChunkTask, load: ChunkedLoad, session: Session, table: Table, beginning: Beginning
-) -> tuple[Plan | None, str]:
-    """The plan of an unfinished load, or None and why it is of no use."""
-    if task.reset and not (task.run_id and load.run_id == task.run_id):
-        return None, "it is begun anew on request"
-    target = task.target(table)
-    if (load.target.schema, load.target.table) != (target.schema, target.table):
-        return None, f"it was for {load.target}"
-    if load.method != task.replication.method:
-        return None, f"the method was {load.method}"
-    try:
-        plan = Plan.load(load.plan)
-    except BookmarkUnusable as error:
-        return None, error.message
-    reason = misfit(plan, session, table, beginning) or task.refused(plan)
-    return (None, reason) if reason else (plan, "")
 
 
 class _Readers:
@@ -280,9 +184,10 @@ class _Readers:
                     self._left.appendleft(number)
                     return False
                 bounds = self._ranges[number]
-                received = self._received(session, bounds, parts, held, report)
+                noted: list[str] = []
+                received = self._received(session, bounds, parts, held, report, noted)
             kept = task.destination.keep_chunk(
-                chunks.load, number, received, max_rejected=task.max_rejected
+                chunks.load, number, received, max_rejected=task.max_rejected, notes=noted
             )
         log.info(
             "chunk %s: table=%s chunk=%d of=%d rows=%d",
@@ -298,11 +203,12 @@ class _Readers:
         parts: int,
         held: ExitStack,
         report: Callable[[], None],
+        noted: list[str],
     ) -> ReceivedChunk:
         task, begin = self._task, self._chunks.beginning
         table = self._chunks.table
         seen: list[Lsn] = []
-        batches = self._batches(session, parts_of(session, table, bounds, parts), seen)
+        batches = self._batches(session, parts_of(session, table, bounds, parts), seen, noted)
         received = held.enter_context(
             task.destination.receive_chunk(
                 self._chunks.load.target,
@@ -319,14 +225,19 @@ class _Readers:
         return received
 
     def _batches(
-        self, session: Session, ranges: Sequence[KeyRange], seen: list[Lsn]
+        self, session: Session, ranges: Sequence[KeyRange], seen: list[Lsn], noted: list[str]
     ) -> Iterator[Batch]:
-        """The rows of the ranges, one after the other; `seen` takes the positions of their snapshots."""
+        """The rows of the ranges, one after the other.
+
+        `seen` takes the positions of their snapshots, `noted` what the method notes of them.
+        """
         task, begin, table = self._task, self._chunks.beginning, self._chunks.table
+        plan = self._chunks.plan
         try:
             for bounds in ranges:
-                with chunk(session, task.replication, table, begin, bounds) as rows:
+                with chunk(session, task.replication, table, begin, plan, bounds) as rows:
                     seen.append(rows.lsn)
+                    noted.extend(rows.notes)
                     yield from rows.batches
         except SourceBusy as fault:
             raise _Cancelled(fault) from fault

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from pg_ingest.batch import Everything, LoadReport
 from pg_ingest.bookmark import Bookmark, goes_on, method_of
-from pg_ingest.chunked_load import Chunks, ChunkTask, read_in_chunks
+from pg_ingest.chunked_load import read_in_chunks
 from pg_ingest.config.selection import Replication
 from pg_ingest.destinations.chunks import KeepsChunks
 from pg_ingest.destinations.destination import (
@@ -23,7 +23,8 @@ from pg_ingest.destinations.destination import (
     Target,
 )
 from pg_ingest.errors import DestinationBusy
-from pg_ingest.methods.registry import beginning_of, reader_for
+from pg_ingest.methods.registry import beginning_of, catch_up_of
+from pg_ingest.open_chunks import Chunks, ChunkTask
 from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.server import Server
 from pg_ingest.progress import Progress
@@ -58,11 +59,12 @@ class TableRequest:
 
 
 def load_in_chunks(
-    server: Server, destination: Destination, asked: TableRequest
+    server: Server, destination: Destination, asked: TableRequest, notes: list[str]
 ) -> LoadReport | Bookmark | None:
     """Load all rows, or finish a load that was begun; the bookmark where there is nothing to do in chunks.
 
-    Raises as `replicate` does; chunks that are stored by then are not read again by the next run.
+    `notes` takes why a large table has none. Raises as `replicate` does; chunks that are stored by then are
+    not read again by the next run.
     """
     beginning = beginning_of(asked.replication.method)
     if not isinstance(destination, KeepsChunks) or beginning is None or asked.window is not None:
@@ -87,11 +89,15 @@ def load_in_chunks(
     )
     if task.only_resume and unfinished is None:
         return before
-    notes = [switched] if switched else []
-    chunks = read_in_chunks(task, notes)
-    if chunks is None:
+    said = [switched] if switched else []
+    chunks = read_in_chunks(task, said)
+    report = None if chunks is None else _finished(server, destination, asked, chunks, before, said)
+    if report is None:
+        notes.extend(
+            said[1:] if switched else said
+        )  # who reads it in one pass says the first by itself
         return before
-    return _finished(server, destination, asked, chunks, before, notes) or before
+    return report
 
 
 def _is_first(replication: Replication, bookmark: Bookmark | None) -> bool:
@@ -114,15 +120,18 @@ def _finished(
     notes: list[str],
 ) -> LoadReport | None:
     """Bring the chunks up to date and make them visible; None where only one pass can go on."""
-    since = chunks.load.caught_up or chunks.plan.start
-    read = reader_for(asked.replication.method)
+    since, noted = chunks.load.caught_up, list[str]()
+    if since is None:
+        since, noted = chunks.plan.start, destination.chunk_notes(chunks.load)
+    read = catch_up_of(asked.replication.method)
     with server.session(asked.database) as session:
         with session.snapshot() as now:
             begun_at = now.lsn
         table = describe(session, asked.replication.table)
-        with read(session, asked.replication, table, since, reset=False, window=None) as reading:
+        with read(session, asked.replication, table, since, noted) as reading:
             if isinstance(reading.scope, Everything):
                 destination.drop_chunks(asked.stream)
+                notes.append("the chunks were thrown away, and all rows read in one snapshot")
                 log.info("chunks thrown away: table=%s %s", asked.stream, "; ".join(reading.notes))
                 return None
             destination.catch_up(chunks.load, reading, max_rejected=asked.max_rejected)

@@ -67,7 +67,8 @@ def replicate(
         *(replication, database, max_rejected, reset, window, run_id, progress, time.time(), say)
     )
     log.info("reading table=%s method=%s", load.stream, replication.method)
-    chunked = load_in_chunks(server, destination, load)
+    notes: list[str] = []
+    chunked = load_in_chunks(server, destination, load, notes)
     if isinstance(chunked, LoadReport):
         return chunked
     with ExitStack() as staging:
@@ -75,6 +76,7 @@ def replicate(
             begun_at = _wal_position(session)
             table = describe(session, load.replication.table)
             stage, reading, draft = _staged(load, table, session, destination, staging, chunked)
+            draft.notes = tuple(dict.fromkeys((*notes, *draft.notes)))
             lag = _wal_position(session) - begun_at
         report = stage.commit(reading.scope, reading.bookmark, draft)
     log.info(

@@ -115,7 +115,7 @@ class KeepsChunks(Destination, Protocol):
         ...
 
     def catch_up(self, load: ChunkedLoad, reading: Reading, *, max_rejected: int) -> None:
-        """Apply what has changed meanwhile (Keys, AllKeys, Ranges or Changes) to the rows kept, with its bookmark."""
+        """Apply what has changed meanwhile to the rows kept, with its bookmark; not Everything, nor Window."""
         ...
 
     def publish_chunks(

@@ -9,8 +9,8 @@ from pg_ingest.doctor.finding import Finding, Test, attempted, passed, warning
 from pg_ingest.doctor.subject import Subject
 from pg_ingest.methods.changed_rows import refuse_without_xmin
 from pg_ingest.methods.columns import key_columns
+from pg_ingest.methods.diff_plan import order_of_key
 from pg_ingest.methods.replication_key import followed_key
-from pg_ingest.methods.snapshot_diff import order_of_key
 from pg_ingest.postgres.table_facts import TableFacts
 from pg_ingest.table import Column, ReplicaIdentity, Table
 

@@ -17,16 +17,18 @@ anybody can see the table. Which changes that finds is what the method promises:
 - *key_based*, *xmin*, *delta_snapshot*: one ordinary incremental read from `S_0` on. A row that was written
   after `S_0` is read again and takes the place of the one with its key; one that was not is the same in every
   snapshot.
+- *snapshot_diff*: whatever is not as it is stored, told by checksums; `methods/diff_chunks.py` argues.
 - *log_based*: every change of every transaction that `S_0` does not see; `methods/log_chunks.py` argues.
 - *full_table* and log-based tables without a key know no position from which to bring anything in. They keep
   one snapshot.
 
 **What must stay as it is** while the chunks are read, perhaps over several days and processes: the columns,
 the key, the settings, the server and its timeline, and the files of the table (TRUNCATE and rewriting changes
-do not keep rows for older snapshots). The plan remembers them. They are compared before the first chunk of a
-process and after each chunk, before it is stored; when one is different, the load is thrown away and begun
-anew. New partitions may come: rows that are written into them are found like all others, and rows that came
-with one are recognised by the method itself.
+do not keep rows for older snapshots). The plan remembers them. (Where what is stored is compared with what is
+there, *snapshot_diff*, only columns, key and settings matter.) All of it is looked at before
+the first chunk of a process and after each chunk, before it is stored; when something is different, the load is
+thrown away and begun anew. New partitions may come: rows that are written into them are found like all others,
+and rows that came with one are recognised by the method itself.
 
 A chunk counts only when its snapshot is safe on the server's disk, so that a crash of the server cannot take
 back what we have stored.
@@ -35,7 +37,6 @@ back what we have stored.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,27 +49,23 @@ from pg_ingest import bookmark as bookmarks
 from pg_ingest.batch import Batch, Everything
 from pg_ingest.bookmark import Bookmark, LoggedColumn
 from pg_ingest.config.selection import Replication
-from pg_ingest.errors import BookmarkUnusable, MethodUnavailable
+from pg_ingest.errors import BookmarkUnusable
 from pg_ingest.lsn import Lsn
-from pg_ingest.methods.all_rows import LARGE
+from pg_ingest.methods.moment import at_one_moment
 from pg_ingest.methods.rows import rows_at_once
 from pg_ingest.methods.shape import logged
-from pg_ingest.postgres.keys import ranks
-from pg_ingest.postgres.ranges import KeyRange, Values, key_ranges, ranges_between
+from pg_ingest.postgres.ranges import KeyRange, Values, ranges_between
 from pg_ingest.postgres.row_versions import is_flushed, server_of
 from pg_ingest.postgres.select import select_rows
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.storage import files_of
-from pg_ingest.table import Column, RelationKind, Table
+from pg_ingest.table import Column, Table
 
 FLUSH_SECONDS = 2.0
 """Longer than the server leaves a commit that nobody waits for unwritten: three times `wal_writer_delay`
 (0.2 s). On an idle server the last page of the log may stay unwritten for good, but no commit is on it then."""
 
 _PAUSE = 0.02
-
-OLDEST_VERSION = 100000
-"""Older servers name the functions for WAL positions otherwise; they are read in one pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +80,8 @@ class Beginning:
         dress: adds our own columns; gets the batches and the position of their snapshot.
         position: taken now, the bookmark from which later changes are found; None when there is none yet.
         settings: of the configuration, those that decide what is stored.
+        look: for a method that compares what is stored with what is there: what it notes of the rows of a
+            range, in the snapshot that they are read in; also gets the plan's `start`.
     """
 
     columns: tuple[Column, ...]
@@ -93,6 +92,7 @@ class Beginning:
     position: Callable[[], Bookmark | None]
     settings: str
     notes: tuple[str, ...] = ()
+    look: Callable[[Session, Bookmark, KeyRange], str] | None = None
 
     @property
     def scope(self) -> Everything:
@@ -107,7 +107,8 @@ class Plan:
         start: `S_0`, the bookmark before the first chunk.
         split, bounds: the columns that the ranges are of, and where one ends and the next begins.
         rows: expected.
-        oid, server, settings, columns, key, files: what must stay as it is.
+        oid, server, settings, columns, key, files: what must stay as it is; no `files` and an empty `server`
+            where these may change.
     """
 
     start: Bookmark
@@ -153,103 +154,16 @@ class Plan:
             ) from None
 
 
-def expected_rows(
-    session: Session, replication: Replication, table: Table, beginning: Beginning
-) -> int:
-    """About how many rows there are to read; raises QueryRefused, PermissionMissing."""
-    query = select_rows(table, beginning.columns, where=replication.where)
-    estimate = session.explain(query)
-    hint = replication.split_hints.rows
-    return estimate.rows if hint is None else hint
-
-
-def planned(
-    session: Session, replication: Replication, table: Table, beginning: Beginning
-) -> Plan | None:
-    """How to cut the table, None where one pass is as good or the only way.
-
-    Raises MethodUnavailable for a `split_key` that cannot be one.
-    """
-    if session.server_version < OLDEST_VERSION:
-        return None
-    split = _split(replication, table, beginning)
-    rows = expected_rows(session, replication, table, beginning)
-    limits = session.limits
-    if not split or (rows < LARGE * limits.chunk_rows and not replication.split_hints.bounds):
-        return None
-    count = min(limits.chunks_per_table, math.ceil(rows / limits.chunk_rows))
-    columns = [table.column(name) for name in split]
-    if replication.split_hints.bounds:
-        ranges = ranges_between(columns, _hinted(session, replication, table, split))
-    else:
-        ranges = key_ranges(session, table, columns, count)
-    files = files_of(session, table)
-    start = beginning.position() if len(ranges) > 1 else None
-    if start is None:
-        return None
-    return Plan(
-        start=start,
-        split=split,
-        bounds=tuple(each.lower for each in ranges if each.lower is not None),
-        rows=rows,
-        oid=table.oid,
-        server=server_of(session),
-        settings=beginning.settings,
-        columns=logged(beginning.columns),
-        key=beginning.key,
-        files=tuple(sorted(files.items())),
-    )
-
-
-def _split(replication: Replication, table: Table, beginning: Beginning) -> tuple[str, ...]:
-    """The columns to cut by; () where there are none that will do."""
-    if table.kind not in (RelationKind.TABLE, RelationKind.PARTITIONED):
-        return ()
-    ordered = {*table.primary_key, *table.identity_columns}
-    good = {column.name for column in table.columns if not column.nullable} & ordered
-    wanted = replication.split_key or beginning.key
-    wrong = [name for name in wanted if name not in beginning.key or name not in good]
-    if not wrong:
-        return wanted
-    if replication.split_key:
-        raise MethodUnavailable(
-            f"{table.id} cannot be cut into chunks by {', '.join(wrong)}",
-            detail=f"rows are identified by ({', '.join(beginning.key)}); a column that may change while the"
-            " row stays, or that may be NULL, would lose rows between the chunks",
-            hint="name columns of the key in `split_key`, or remove it",
-        )
-    return tuple(name for name in beginning.key if name not in wrong)
-
-
-def _hinted(
-    session: Session, replication: Replication, table: Table, split: tuple[str, ...]
-) -> list[Values]:
-    bounds = replication.split_hints.bounds
-    if len(split) != 1:
-        raise MethodUnavailable(
-            f"{replication.table}: `split_hints.bounds` are values of one column",
-            detail=f"`split_key` has {len(split)}",
-            hint="name one column in `split_key`, or remove the bounds",
-        )
-    place = ranks(session, table, table.column(split[0]), {*bounds})
-    if len(bounds) > 1 and [place[value] for value in bounds] != [*range(1, len(bounds) + 1)]:
-        raise MethodUnavailable(
-            f"{table.id}: `split_hints.bounds` do not ascend as {split[0]} orders its values",
-            detail=f"there are {len(bounds)}",
-            hint="write each value once, in the order in which the server sorts them",
-        )
-    return [(value,) for value in bounds]
-
-
 def misfit(plan: Plan, session: Session, table: Table, beginning: Beginning) -> str:
     """Why the chunks of this plan are not chunks of the table as it is now; empty when they are."""
     now = files_of(session, table)
+    server = plan.server if beginning.look is not None else server_of(session)
     reasons = {
         "the settings of the table are others": plan.settings != beginning.settings,
         "the table was dropped and made anew": plan.oid != table.oid,
         "its columns or their types are others": plan.columns != logged(beginning.columns),
         "its rows are identified by other columns": plan.key != beginning.key,
-        "this is another server, or it was restored or promoted": plan.server != server_of(session),
+        "this is another server, or it was restored or promoted": plan.server != server,
         "it, or a partition, was truncated, rewritten or taken away": any(
             oid not in now or now[oid] != file for oid, file in plan.files
         ),
@@ -259,10 +173,11 @@ def misfit(plan: Plan, session: Session, table: Table, beginning: Beginning) -> 
 
 @dataclass(frozen=True, slots=True)
 class ChunkRows:
-    """The rows of one chunk, read lazily, once."""
+    """The rows of one chunk, read lazily, once, and what the method notes of them."""
 
     batches: Iterator[Batch]
     lsn: Lsn
+    notes: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -271,10 +186,17 @@ def chunk(
     replication: Replication,
     table: Table,
     beginning: Beginning,
+    plan: Plan,
     bounds: KeyRange,
 ) -> Iterator[ChunkRows]:
     """One range, in a snapshot that ends with the block; raises as `rows_at_once`."""
     query = select_rows(table, beginning.columns, where=replication.where, bounds=[bounds])
+    if beginning.look is not None:
+        with at_one_moment(session, table) as moment:
+            note = beginning.look(session, plan.start, bounds)
+            read, lsn = moment.checked(moment.rows(query)), moment.snapshot.lsn
+            yield ChunkRows(beginning.dress(read, lsn), lsn, (note,))
+        return
     with rows_at_once(session, table, query) as rows:
         lsn = rows.snapshot.lsn
         yield ChunkRows(beginning.dress(rows.batches, lsn), lsn)

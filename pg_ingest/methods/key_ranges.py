@@ -63,6 +63,19 @@ class KeyRanges:
         pairs = [found.get(first + place, (0, 0)) for place in range(len(bounds) + 1)]
         return cls(tuple(bounds), tuple(p[0] for p in pairs), tuple(p[1] for p in pairs))
 
+    @classmethod
+    def empty(cls, bounds: Sequence[Values]) -> KeyRanges:
+        """Ranges of a table without rows."""
+        return cls.of(bounds, {})
+
+    def more(self, found: Mapping[int, tuple[int, int]]) -> KeyRanges:
+        """The ranges with more rows in them, given with their checksums by place."""
+        rows, sums = list(self.rows), list(self.sums)
+        for place, (count, total) in found.items():
+            rows[place] += count
+            sums[place] = (sums[place] + total) % _MODULUS
+        return KeyRanges(self.bounds, tuple(rows), tuple(sums))
+
     def changed(self, before: KeyRanges) -> list[int]:
         """The places of ranges that are not what they were; both have the same bounds."""
         pairs = zip(self.rows, self.sums, before.rows, before.sums, strict=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pg_ingest.batch import Batch
 from pg_ingest.decode.copy_csv import read_copy_csv
-from pg_ingest.methods.rows import of_these_files
+from pg_ingest.methods.rows import block_of, of_these_files
 from pg_ingest.postgres.select import SelectQuery
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.snapshot import Snapshot
@@ -29,7 +29,7 @@ class Moment:
     def rows(self, query: SelectQuery) -> Iterator[Batch]:
         """The rows of a SELECT, read lazily; the next statement waits until the last one has come."""
         stream = self._open.enter_context(self.session.copy(query))
-        yield from read_copy_csv(stream, query.columns)
+        yield from read_copy_csv(stream, query.columns, block_of(self.session, self.table))
         self._open.close()
 
     def checked(self, batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -10,7 +11,14 @@ from pg_ingest.bookmark import Bookmark
 from pg_ingest.config.model import Method
 from pg_ingest.config.selection import Replication
 from pg_ingest.errors import MethodUnavailable
-from pg_ingest.methods import delta_snapshot, full_table, key_based, snapshot_diff, xmin
+from pg_ingest.methods import (
+    delta_snapshot,
+    diff_chunks,
+    full_table,
+    key_based,
+    snapshot_diff,
+    xmin,
+)
 from pg_ingest.methods.chunks import Beginning
 from pg_ingest.postgres.session import Session
 from pg_ingest.table import Table
@@ -61,12 +69,51 @@ _BEGINNINGS: dict[Method, Begin] = {
     Method.KEY_BASED: key_based.beginning,
     Method.XMIN: xmin.beginning,
     Method.DELTA_SNAPSHOT: delta_snapshot.beginning,
+    Method.SNAPSHOT_DIFF: diff_chunks.beginning,
 }
 
 
 def beginning_of(method: Method) -> Begin | None:
     """How the method begins a load in chunks, None where it needs one moment for all rows."""
     return _BEGINNINGS.get(method)
+
+
+class CatchUp(Protocol):
+    """Finds out what must be stored beside or instead of what the chunks of a first load brought."""
+
+    def __call__(
+        self,
+        session: Session,
+        replication: Replication,
+        table: Table,
+        since: Bookmark,
+        notes: Sequence[str],
+    ) -> AbstractContextManager[Reading]:
+        """A Reading, valid while the block lasts; its scope is Everything where the chunks are of no use.
+
+        Args:
+            since: the position from before the first chunk, or of an earlier catching up.
+            notes: what `Beginning.look` noted of the chunks since then.
+        """
+        ...
+
+
+def catch_up_of(method: Method) -> CatchUp:
+    """How chunks are brought to one moment: by the method's ordinary sync, but for those that compare."""
+    if method is Method.SNAPSHOT_DIFF:
+        return diff_chunks.catching_up
+    read = reader_for(method)
+
+    def catching_up(
+        session: Session,
+        replication: Replication,
+        table: Table,
+        since: Bookmark,
+        notes: Sequence[str],  # theirs have none
+    ) -> AbstractContextManager[Reading]:
+        return read(session, replication, table, since, reset=False, window=None)
+
+    return catching_up
 
 
 def reader_for(method: Method) -> Reader:

@@ -23,7 +23,6 @@ row filter or major version of the server (its hash functions may have changed).
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,63 +34,24 @@ from pg_ingest.bookmark import Bookmark, SnapshotDiffBookmark, method_of
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.types import arrow_schema
 from pg_ingest.decode.values import decode_column
-from pg_ingest.errors import ConfigError, MethodUnavailable
+from pg_ingest.errors import ConfigError
 from pg_ingest.methods.all_rows import all_rows_now
-from pg_ingest.methods.columns import chosen_columns, key_columns
+from pg_ingest.methods.diff_plan import Plan, bookmark_of, new_seed, planned
 from pg_ingest.methods.key_ranges import KeyRanges, Runs, runs_of
 from pg_ingest.methods.moment import Moment, at_one_moment
 from pg_ingest.methods.survey import Survey, continued, first
 from pg_ingest.postgres.checksum import RECIPE
 from pg_ingest.postgres.key_order import (
-    MOST_COLUMNS,
     Cuts,
     InRanges,
     OrderedColumn,
-    ordered_column,
 )
-from pg_ingest.postgres.range_sums import Surveyed
-from pg_ingest.postgres.select import SelectQuery, select_rows
 from pg_ingest.postgres.session import Session
-from pg_ingest.table import Column, RelationKind, Table
+from pg_ingest.table import Table
 
 WHOLE_FROM = 100_000
 """Rows from which on a table of which more than half has changed is replaced as a whole, which is faster;
 below, its rows are compared one by one, so that equal ones stay as they are."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What is read, settled before any row is."""
-
-    session: Session
-    table: Table
-    columns: tuple[Column, ...]
-    key: tuple[str, ...]
-    order: tuple[OrderedColumn, ...]
-    where: str | None
-
-    @property
-    def unproven_key(self) -> tuple[str, ...]:
-        """The key, where only the configuration says that it is unique."""
-        unique = frozenset(self.table.primary_key)
-        return () if unique and unique <= frozenset(self.key) else self.key
-
-    @property
-    def named_columns(self) -> tuple[tuple[str, str], ...]:
-        """Names and types; a domain's type goes with what it is made of."""
-        return tuple(
-            (c.name, f"{c.type.display} {c.type.name} {c.type.modifier}") for c in self.columns
-        )
-
-    def surveyed(self, order: tuple[OrderedColumn, ...], seed: int) -> Surveyed:
-        """What is asked of the server."""
-        key = tuple(self.table.column(name) for name in self.key)
-        return Surveyed(self.session, self.table, self.columns, key, order, self.where, seed)
-
-    def query(self, within: InRanges | None = None) -> SelectQuery:
-        """The rows, or those in some ranges."""
-        bounds = () if within is None else (within,)
-        return select_rows(self.table, self.columns, where=self.where, bounds=bounds)
 
 
 @contextmanager
@@ -109,63 +69,63 @@ def read(
     Raises ConfigError for a window, MethodUnavailable without a key that has an order or with NULL in it,
     SourceTableChanged, PermissionMissing, QueryRefused, BookmarkUnusable.
     """
-    plan = _plan(session, replication, table, window)
-    session.explain(plan.query())
-    notes: list[str] = []
-    old = None if reset else _comparable(bookmark, plan, notes)
-    with at_one_moment(session, table) as moment:
-        survey = _survey(plan, old)
-        part = None if old is None else _part(plan, survey, notes)
-        yield Reading(
-            schema=arrow_schema(plan.columns),
-            batches=moment.checked(_batches(moment, plan, survey, part)),
-            scope=_scope(plan, survey, part),
-            bookmark=_bookmark(moment, plan, survey),
-            phase="snapshot" if old is None else "incremental",
-            position_from="" if old is None else old.snapshot_lsn,
-            position_to=str(moment.snapshot.lsn),
-            notes=notes,
-        )
-
-
-def _plan(
-    session: Session, replication: Replication, table: Table, window: tuple[str, str] | None
-) -> _Plan:
     if window is not None:
         raise ConfigError(
             f"{table.id} is compared by ranges of its key, not read in windows",
             hint="take `method: full_table` for a table with `partition_by`",
         )
-    if table.kind is RelationKind.FOREIGN:
-        raise MethodUnavailable(
-            f"{table.id} is a foreign table",
-            detail="its rows are another server's: two statements may see two states of them",
-            hint="replicate it from that server, or take `method: full_table`",
-        )
-    columns = chosen_columns(session, replication, table)
-    key = key_columns(replication, table, columns)
-    order = order_of_key(session, table, key)
-    return _Plan(session, table, columns, key, order, replication.where)
+    plan = planned(session, replication, table)
+    session.explain(plan.query())
+    notes: list[str] = []
+    old = None if reset else _comparable(bookmark, plan, notes)
+    with at_one_moment(session, table) as moment:
+        survey = _survey(plan, old)
+        part = None if old is None else _part(survey, notes)
+        if part is not None and _too_much(survey, part):
+            notes.append("they hold more than half of the rows: the whole table is read")
+            part = None
+        yield _reading(moment, plan, old, survey, part, notes)
 
 
-def order_of_key(session: Session, table: Table, key: Sequence[str]) -> tuple[OrderedColumn, ...]:
-    """The columns of the key that it is cut into ranges by; raise MethodUnavailable without one."""
-    utf8 = session.encoding == "UTF8"
-    known = [ordered_column(table.column(name), utf8=utf8) for name in key]
-    order = tuple(column for column in known if column is not None)
-    if not order:
-        kinds = ", ".join(f"{name} {table.column(name).type.display}" for name in key)
-        raise MethodUnavailable(
-            f"{table.id}: its key cannot be cut into ranges",
-            detail=f"no column of it is ordered alike here and in the destination: {kinds}",
-            hint="whole numbers, texts, dates, times, uuids and decimals are: declare another unique"
-            " `key: [...]`, or take another method",
-        )
-    return order[:MOST_COLUMNS]
+@contextmanager
+def caught_up(
+    session: Session, replication: Replication, table: Table, stored: SnapshotDiffBookmark
+) -> Iterator[Reading]:
+    """The rows of ranges that are not as they are stored, however many; raises as `read` does.
+
+    The scope is Everything only where checksums cannot be compared.
+    """
+    plan = planned(session, replication, table)
+    notes: list[str] = []
+    old = _comparable(stored, plan, notes)
+    with at_one_moment(session, table) as moment:
+        survey = _survey(plan, old, cut_all=True)
+        part = None if old is None else _part(survey, notes)
+        yield _reading(moment, plan, old, survey, part, notes)
+
+
+def _reading(
+    moment: Moment,
+    plan: Plan,
+    old: SnapshotDiffBookmark | None,
+    survey: Survey,
+    part: _Part | None,
+    notes: list[str],
+) -> Reading:
+    return Reading(
+        schema=arrow_schema(plan.columns),
+        batches=moment.checked(_batches(moment, plan, survey, part)),
+        scope=_scope(plan, survey, part),
+        bookmark=bookmark_of(plan, moment.snapshot, survey.seed, survey.order, survey.after),
+        phase="snapshot" if old is None else "incremental",
+        position_from="" if old is None else old.snapshot_lsn,
+        position_to=str(moment.snapshot.lsn),
+        notes=notes,
+    )
 
 
 def _comparable(
-    bookmark: Bookmark | None, plan: _Plan, notes: list[str]
+    bookmark: Bookmark | None, plan: Plan, notes: list[str]
 ) -> SnapshotDiffBookmark | None:
     """The bookmark if checksums of now can be compared with its; else None, and a note says why."""
     if bookmark is None:
@@ -191,11 +151,11 @@ def _comparable(
     return bookmark
 
 
-def _survey(plan: _Plan, old: SnapshotDiffBookmark | None) -> Survey:
+def _survey(plan: Plan, old: SnapshotDiffBookmark | None, *, cut_all: bool = False) -> Survey:
     if old is None:
-        return first(plan.surveyed(plan.order, secrets.randbits(64) - (1 << 63)))
-    order = tuple(each for each in plan.order if each.column.name in old.cut_by)
-    return continued(plan.surveyed(order, old.seed), KeyRanges.unpacked(old.ranges))
+        return first(plan.surveyed(plan.order, new_seed()))
+    surveyed = plan.surveyed_again(old)
+    return continued(surveyed, KeyRanges.unpacked(old.ranges), cut_all=cut_all)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,19 +167,20 @@ class _Part:
     stored: int
 
 
-def _part(plan: _Plan, survey: Survey, notes: list[str]) -> _Part | None:
-    """What has changed; None when the whole table is to be read."""
+def _part(survey: Survey, notes: list[str]) -> _Part:
+    """What has changed."""
     before, changed = survey.before, survey.changed
     rows = sum(survey.found.rows[place] for place in changed)
     stored = sum(before.rows[place] for place in changed)
     if changed:
         notes.append(f"{len(changed):,} of {len(before.rows):,} key ranges changed")
-    total = max(sum(survey.found.rows), sum(before.rows))
-    if total >= WHOLE_FROM and 2 * max(rows, stored) > total:
-        notes.append("they hold more than half of the rows: the whole table is read")
-        return None
     runs = runs_of(changed, survey.found.rows)
     return _Part(_within(survey, runs), rows, stored)
+
+
+def _too_much(survey: Survey, part: _Part) -> bool:
+    total = max(sum(survey.found.rows), sum(survey.before.rows))
+    return total >= WHOLE_FROM and 2 * max(part.rows, part.stored) > total
 
 
 def _within(survey: Survey, runs: Runs) -> InRanges:
@@ -227,14 +188,14 @@ def _within(survey: Survey, runs: Runs) -> InRanges:
     return InRanges(survey.order, cuts, runs.open_start, runs.far)
 
 
-def _batches(moment: Moment, plan: _Plan, survey: Survey, part: _Part | None) -> Iterator[Batch]:
+def _batches(moment: Moment, plan: Plan, survey: Survey, part: _Part | None) -> Iterator[Batch]:
     if part is None:
         yield from all_rows_now(plan.session, plan.table, plan.columns, plan.where)
     elif part.rows:
         yield from moment.rows(plan.query(part.within))
 
 
-def _scope(plan: _Plan, survey: Survey, part: _Part | None) -> Scope:
+def _scope(plan: Plan, survey: Survey, part: _Part | None) -> Scope:
     if part is None:
         return Everything(plan.unproven_key)
     within = part.within
@@ -248,18 +209,3 @@ def decoded(order: Sequence[OrderedColumn], cuts: Cuts) -> pa.RecordBatch:
         texts = pa.array([values[number] for values in cuts.values], pa.string())
         arrays.append(texts if each.as_text else decode_column(texts, each.column).values)
     return pa.RecordBatch.from_arrays(arrays, names=[each.column.name for each in order])
-
-
-def _bookmark(moment: Moment, plan: _Plan, survey: Survey) -> SnapshotDiffBookmark:
-    return SnapshotDiffBookmark(
-        snapshot_lsn=str(moment.snapshot.lsn),
-        snapshot_at=moment.snapshot.taken_at,
-        server_major=plan.session.server_version // 10000,
-        recipe=RECIPE,
-        seed=survey.seed,
-        columns=plan.named_columns,
-        key=plan.key,
-        cut_by=tuple(each.column.name for each in survey.order),
-        where=plan.where,
-        ranges=survey.after.packed(),
-    )

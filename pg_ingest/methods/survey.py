@@ -44,25 +44,30 @@ class Survey:
 
 def first(surveyed: Surveyed) -> Survey:
     """Cut the table into ranges and look at them."""
-    total = surveyed.count()
-    each = wanted_rows(total)
-    cuts = Cuts()
-    if total > TOO_LARGE * each:
-        share = min(1.0, _SAMPLED_ROWS / each)
-        found = surveyed.points(Cuts(), [0], None, rows=each, share=share)
-        surveyed, points = _narrowed(surveyed, found)
-        cuts = _usable(surveyed, points)
+    surveyed, cuts = sampled(surveyed, surveyed.count())
     ranges = KeyRanges.of(cuts.values, surveyed.sums(cuts))
     after = _cut(surveyed, cuts, ranges, range(len(ranges.rows))).joined()
     return Survey(surveyed.seed, surveyed.order, cuts, ranges, ranges, [], after)
 
 
-def continued(surveyed: Surveyed, before: KeyRanges) -> Survey:
-    """Look at the ranges of the load before."""
+def sampled(surveyed: Surveyed, total: int) -> tuple[Surveyed, Cuts]:
+    """Bounds for a table of about so many rows, and by which columns of the key they are."""
+    each = wanted_rows(total)
+    if total <= TOO_LARGE * each:
+        return surveyed, Cuts()
+    share = min(1.0, _SAMPLED_ROWS / each)
+    found = surveyed.points(Cuts(), [0], None, rows=each, share=share)
+    surveyed, points = _narrowed(surveyed, found)
+    return surveyed, _usable(surveyed, points)
+
+
+def continued(surveyed: Surveyed, before: KeyRanges, *, cut_all: bool = False) -> Survey:
+    """Look at the ranges of the load before; one that is too large is cut if it has changed, or in any case."""
     cuts = in_order(surveyed.session, surveyed.table, surveyed.order, before.bounds)
     found = KeyRanges.of(cuts.values, surveyed.sums(cuts))
     changed = found.changed(before)
-    after = _cut(surveyed, cuts, found, changed).joined()
+    among = range(len(found.rows)) if cut_all else changed
+    after = _cut(surveyed, cuts, found, among).joined()
     return Survey(surveyed.seed, surveyed.order, cuts, before, found, changed, after)
 
 

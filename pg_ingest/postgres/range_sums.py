@@ -15,7 +15,7 @@ from pg_ingest.errors import MethodUnavailable
 from pg_ingest.postgres.checksum import row_checksum
 from pg_ingest.postgres.connect import settings_query
 from pg_ingest.postgres.key_order import Cuts, InRanges, OrderedColumn, Values, copied, place
-from pg_ingest.postgres.select import relation, verbatim
+from pg_ingest.postgres.select import Condition, relation, verbatim
 from pg_ingest.postgres.session import Session
 from pg_ingest.table import Column, RelationKind, Table
 
@@ -48,8 +48,8 @@ class Surveyed:
         ((rows,),) = copied(self.session, self.table, statement)
         return int(rows)
 
-    def sums(self, cuts: Cuts, within: InRanges | None = None) -> dict[int, tuple[int, int]]:
-        """Rows and checksum (modulo 2^64) by place, of places that have rows.
+    def sums(self, cuts: Cuts, within: Condition | None = None) -> dict[int, tuple[int, int]]:
+        """Rows and checksum (modulo 2^64) by place, of places that have rows, as far as they are `within`.
 
         Raises MethodUnavailable when a key is NULL.
         """
@@ -113,7 +113,7 @@ class Surveyed:
         return [values for values in found if values not in own]
 
     def _from(
-        self, within: InRanges | None = None, share: float = 1.0
+        self, within: Condition | None = None, share: float = 1.0
     ) -> tuple[sql.Composable, sql.Composable]:
         """What stands behind FROM, and the WHERE clause."""
         source = relation(self.table)
