@@ -65,6 +65,7 @@ class KeyBasedBookmark:
         columns, where: what was read; a new column or another filter means reading all rows again.
         key: the columns that identified a row; others make the bookmark unusable.
         partitions: whose rows were read, None where that is not known.
+        pieces: to begin the next reading with, see `methods/pieces.py`.
     """
 
     column: str
@@ -75,6 +76,7 @@ class KeyBasedBookmark:
     where: str | None = None
     key: tuple[str, ...] = ()
     partitions: tuple[Partition, ...] | None = None
+    pieces: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class SnapshotDiffBookmark:
         key: the columns that identify a row; `cut_by`: the first ones of them, which the bounds are of.
         where: the row filter.
         ranges: bounds, rows and checksums as `methods/key_ranges.py` packs them.
+        pieces: to begin the next reading with, see `methods/pieces.py`.
     """
 
     snapshot_lsn: str
@@ -102,6 +105,7 @@ class SnapshotDiffBookmark:
     cut_by: tuple[str, ...]
     where: str | None
     ranges: str
+    pieces: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,9 @@ class LogBasedBookmark:
         settings: of the configuration, those that say which rows and columns are stored, and how.
         files: a digest of the table's files when it was read; another one after a rewrite.
         partitions: those whose rows are stored, or are told by the log.
+        attributes: of `postgres.table_marks` when the columns were compared last, "" if never.
+        numbers: the highest number of a column then.
+        timeline: of the server that the snapshot was taken from, 0 where that is not known.
     """
 
     lsn: str
@@ -140,6 +147,9 @@ class LogBasedBookmark:
     settings: str = ""
     files: str = ""
     partitions: tuple[Partition, ...] = ()
+    attributes: str = ""
+    numbers: int = 0
+    timeline: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +165,9 @@ class XminBookmark:
         partitions: whose rows have been read.
         columns, key, where: what was read, and by what a row is recognised.
         grouped: the key is shared by groups of rows, which are replaced together.
+        pieces: to begin the next reading with, see `methods/pieces.py`.
+        mapped: how far the log was on disk before the snapshot: pages that were marked in the visibility map by
+            then may be skipped (`methods/unchanged_pages.py`); "" for none.
     """
 
     xmin: int
@@ -166,6 +179,8 @@ class XminBookmark:
     key: tuple[str, ...]
     where: str | None = None
     grouped: bool = False
+    pieces: int = 1
+    mapped: str = ""
 
 
 @dataclass(frozen=True, slots=True)

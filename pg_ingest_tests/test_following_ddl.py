@@ -224,3 +224,86 @@ def test_a_generated_column_that_would_stop_the_application_is_not_published(
     assert isinstance(applied.error, MethodUnavailable)
     assert "generated" in str(applied.error)
     shop.database.execute("update t set v = 'y' where id = 1")
+
+
+GENERATED = "alter table t add column g int generated always as (n * 2) stored"
+
+
+@pytest.mark.parametrize(
+    ("change", "phase"),
+    [
+        (["alter table t alter column n type int using n * 100"], "snapshot"),
+        (["alter table t add column token uuid default gen_random_uuid()"], "snapshot"),
+        (["alter table t drop column n", "alter table t add column n int default 9"], "snapshot"),
+        ([GENERATED, "alter table t alter column g drop expression"], "snapshot"),
+        (["alter table t add column extra int default 7"], "changes"),
+        (["alter table t add column extra text", "alter table t rename v to w"], "changes"),
+        (["alter table t alter column v type varchar(20)"], "changes"),
+    ],
+)
+def test_an_alter_is_noticed_before_a_row_changes(
+    shop: Following, change: list[str], phase: str
+) -> None:
+    assert run(shop, *change) == phase
+    assert shop.sync(T)["t"].report is None
+
+
+@pytest.mark.parametrize(
+    "harmless", ["vacuum full t", "alter table t drop column v", GENERATED, "select 1"]
+)
+def test_what_changes_no_stored_value_is_no_reason_to_read(shop: Following, harmless: str) -> None:
+    if harmless == GENERATED:
+        shop.database.execute("alter table t replica identity nothing")
+        shop.database.execute(
+            "alter table t drop constraint if exists t_pkey, add primary key (id)"
+        )
+        shop.database.execute("alter table t replica identity default")
+        shop.sync(T, reset=[T])
+    shop.database.execute(harmless)
+    assert shop.sync(T)["t"].report is None
+    run(shop, "update t set n = 70 where id = 1")
+
+
+def test_values_computed_anew_beside_changes_of_rows_in_one_transaction(shop: Following) -> None:
+    with shop.database.connect(autocommit=False) as connection:
+        connection.execute("update t set n = n + 1 where id = 1")
+        connection.execute("alter table t alter column n type int using n * 10")
+        connection.execute("insert into t values (4, 'w', 4)")
+    assert run(shop) == "snapshot"
+
+
+def test_names_that_are_swapped_in_one_transaction(shop: Following) -> None:
+    shop.database.execute("alter table t add column w varchar(10)")
+    run(shop, "update t set w = 'w' || id")
+    with shop.database.connect(autocommit=False) as connection:
+        for old, new in (("v", "swap"), ("w", "v"), ("swap", "w")):
+            connection.execute(f"alter table t rename column {old} to {new}")
+    run(shop)
+
+
+def test_a_generated_column_that_becomes_a_plain_one_brings_its_values(shop: Following) -> None:
+    shop.database.execute("alter table t replica identity nothing")
+    shop.database.execute("alter table t drop constraint if exists t_pkey, add primary key (id)")
+    shop.database.execute("alter table t replica identity default")
+    shop.database.execute(GENERATED)
+    shop.sync(T, reset=[T])
+    change = "alter table t alter column g drop expression"
+    assert run(shop, change, "update t set n = 9 where id = 1") == "snapshot"
+
+
+def test_a_publication_with_generated_columns_brings_none(
+    database: Database, tmp_path: Path
+) -> None:
+    database.execute(f"create table t (id int primary key, n int); {GENERATED}")
+    database.execute("insert into t values (1, 1), (2, 2)")
+    database.execute(
+        "create publication followed for table t with (publish_generated_columns = stored)"
+    )
+    with following(database, tmp_path) as found:
+        found.sync(T)
+        assert (
+            run(found, "update t set n = 3 where id = 1", "insert into t values (3)") == "changes"
+        )
+        assert not found.rows("select 1 from duckdb_columns() where column_name = 'g'")
+        change = "alter table t alter column g drop expression"
+        assert run(found, change, "update t set g = 8 where id = 1") == "snapshot"

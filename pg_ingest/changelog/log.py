@@ -29,7 +29,7 @@ from pg_ingest.table import TableId
 _MANIFEST = "manifest.json"
 _SEGMENTS = "segments"
 
-_SYSTEM_SCHEMA = pl.Schema(
+NO_CHANGES = pl.Schema(
     zip(
         SYSTEM_COLUMNS,
         (pl.Int64(), pl.Int64(), pl.Int64(), pl.String(), pl.Boolean(), pl.List(pl.String())),
@@ -124,7 +124,7 @@ class ChangeLog:
         # a sequence that no transaction reaches: all of the transaction at `after` is left out
         place = (0, -1) if after is None else (int(after), 1 << 62)
         frames = [recorded.rows for recorded in self.recorded(table, place)]
-        return pl.concat([pl.DataFrame(schema=_SYSTEM_SCHEMA), *frames], how="diagonal")
+        return pl.concat([pl.DataFrame(schema=NO_CHANGES), *frames], how="diagonal")
 
     def sweep(self) -> None:
         """Remove what a killed process left behind: files that the manifest does not name."""

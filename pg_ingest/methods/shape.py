@@ -34,7 +34,7 @@ from pg_ingest.bookmark import LogBasedBookmark, LoggedColumn
 from pg_ingest.decode.values import decode_column
 from pg_ingest.postgres.missing import missing_values
 from pg_ingest.postgres.session import Session
-from pg_ingest.table import Column
+from pg_ingest.table import Column, Table
 
 
 class ReadAnew(Exception):
@@ -68,7 +68,8 @@ def logged(
 
 def difference(stored: Sequence[LoggedColumn], columns: Sequence[Column]) -> Difference | None:
     """From the stored rows' columns to a piece's, None when they are the same; raises ReadAnew."""
-    if [(c.name, c.type) for c in stored] == [(c.name, c.type.display) for c in columns]:
+    same = [(c.name, c.type) for c in stored] == [(c.name, c.type.display) for c in columns]
+    if same and all(map(_one_number, stored, columns)):
         return None
     by_name = {column.name: column for column in stored}
     names = {column.name for column in columns}
@@ -85,13 +86,18 @@ def difference(stored: Sequence[LoggedColumn], columns: Sequence[Column]) -> Dif
             renamed.append((before.name, column.name))
         if before is None:
             added.append(column)
-        elif column.attnum not in (0, before.attnum):
+        elif not _one_number(before, column):
             raise ReadAnew(f"the name {column.name} belongs to another column now")
         elif before.type != column.type.display:
             if _family(before.type) != _family(column.type.display):
                 raise ReadAnew(f"{column.name} is {column.type.display} now, and was {before.type}")
             retyped.append(column)
     return Difference(tuple(renamed), tuple(added), tuple(retyped))
+
+
+def _one_number(stored: LoggedColumn, column: Column) -> bool:
+    """Whether the two may be the same column: a number that is not known any more is 0."""
+    return 0 in (stored.attnum, column.attnum) or stored.attnum == column.attnum
 
 
 def _family(display: str) -> str:
@@ -101,6 +107,11 @@ def _family(display: str) -> str:
 
 
 _MODIFIER = re.compile(r"\([^)]*\)")
+
+
+def highest_number(table: Table) -> int:
+    """Of its columns; generated ones count."""
+    return max((column.attnum for column in table.columns), default=0)
 
 
 def refuse_unread(added: Sequence[Column], bookmark: LogBasedBookmark) -> None:

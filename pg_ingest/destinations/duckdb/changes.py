@@ -109,7 +109,8 @@ def _reshaped(arrival: Arrival, reshape: Reshape) -> tuple[Stored, tuple[str, ..
     notes = [_rename(arrival, table, *names) for names in reshape.renamed]
     table = tables.find(arrival.connection, table.schema, table.name) or table
     add_ours(arrival, table)
-    notes += tables.evolve(arrival.connection, table, arrival.stage)
+    filled = () if reshape.fills is None else reshape.fills.schema.names
+    notes += tables.evolve(arrival.connection, table, arrival.stage, filled)
     if reshape.fills is not None:
         _fill_added(arrival, table, reshape.fills)
     return tables.find(arrival.connection, table.schema, table.name) or table, tuple(notes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import duckdb
@@ -111,11 +111,17 @@ def _text(comment: str | None) -> Sql:
     return literal(comment) if comment else Sql("NULL")
 
 
-def evolve(connection: duckdb.DuckDBPyConnection, table: Stored, staged: Stored) -> list[str]:
+def evolve(
+    connection: duckdb.DuckDBPyConnection,
+    table: Stored,
+    staged: Stored,
+    filled: Collection[str] = (),
+) -> list[str]:
     """Make `table` able to take the staged rows; say what was done, one line each.
 
-    New columns are added (NULL in old rows), types are widened where every old value stays what it
-    is. Columns that the source no longer has stay. Raises DestinationFailed for any other change.
+    New columns are added (NULL in old rows, but for those in `filled`, which the caller fills), types are
+    widened where every old value stays what it is. Columns that the source no longer has stay. Raises
+    DestinationFailed for any other change.
     """
     present = {folded(name): (name, kind) for name, kind in table.data.items()}
     refused = [
@@ -132,7 +138,7 @@ def evolve(connection: duckdb.DuckDBPyConnection, table: Stored, staged: Stored)
     notes = [
         note
         for name, kind in staged.data.items()
-        if (note := _follow(connection, table, name, kind, present.get(folded(name))))
+        if (note := _follow(connection, table, name, kind, present.get(folded(name)), filled))
     ]
     arriving = {folded(name) for name in staged.data}
     gone = [name for key, (name, _) in present.items() if key not in arriving]
@@ -147,6 +153,7 @@ def _follow(
     name: str,
     kind: str,
     present: tuple[str, str] | None,
+    filled: Collection[str],
 ) -> str:
     if present is None:
         add: Sql = sql(
@@ -156,7 +163,8 @@ def _follow(
             kind=Sql(kind),
         )
         connection.execute(add)
-        return f"column {name} ({kind}) added, NULL in the rows that were there"
+        value = "its default" if name in filled else "NULL"
+        return f"column {name} ({kind}) added, {value} in the rows that were there"
     if present[1] != kind:
         widen = sql(
             "ALTER TABLE {table} ALTER COLUMN {name} TYPE {kind}",
