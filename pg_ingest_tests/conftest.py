@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import settings
 from moto.server import ThreadedMotoServer
 
 from pg_ingest.demo.cluster import Cluster
@@ -18,6 +19,10 @@ from pg_ingest_tests import certificates, servers
 from pg_ingest_tests.certificates import TlsServer
 
 _numbers = itertools.count(1)
+
+# How long an example takes says more about the machine than about us.
+settings.register_profile("untimed", settings.default, deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_configure() -> None:
