@@ -10,6 +10,9 @@ them by replacing the manifest, and then advances the slot to the manifest's pos
 
 So the slot is never ahead of the manifest (`join.py`).
 
+A followed table is known by its oid. Under which name its changes were made does not matter: a table that is
+renamed while somebody works on it, and has its own name again before the next capture, has lost none of them.
+
 A destination is not known here. Capture goes on when none can be reached.
 
 Memory: one piece of the log with its decoded form, and twice FLUSH_BYTES of changes: what waits to be written
@@ -30,7 +33,7 @@ import pyarrow.compute as pc
 
 from pg_ingest.changelog.chosen import Chosen, only_chosen
 from pg_ingest.changelog.durable import make_folder
-from pg_ingest.changelog.followed import leave
+from pg_ingest.changelog.followed import leave, read_followed
 from pg_ingest.changelog.log import ChangeLog
 from pg_ingest.changelog.manifest import Manifest, Segment
 from pg_ingest.changelog.segments import write_segment
@@ -87,6 +90,7 @@ def capture(
     """
     changelog.sweep()
     make_folder(changelog.segment_folder)
+    names = {entry.oid: table for table, entry in read_followed(changelog).items()}
     target = flushed_lsn(session) if upto is None else upto
     messages = FIRST_MESSAGES
     state = plugin.begin()
@@ -101,7 +105,7 @@ def capture(
         open_reader(session, manifest.slot, plugin) as wal,
     ):
         while total.position < target:
-            done = _Round(changelog, plugin, manifest, state, writer, chosen)
+            done = _Round(changelog, plugin, manifest, state, writer, chosen, names)
             for piece in wal.pieces(upto=target, messages=messages):
                 done.take(piece)
             manifest = done.finish(None if done.messages >= messages else target)
@@ -150,6 +154,7 @@ class _Round:
     state: State
     writer: Executor
     chosen: Mapping[TableId, Chosen]
+    names: Mapping[int, TableId]
     messages: int = 0
     transactions: int = 0
     rows: int = 0
@@ -176,7 +181,10 @@ class _Round:
             self._flush()
 
     def _hold(self, changes: Changes) -> None:
-        chosen = self.chosen.get(changes.relation.id)
+        relation = changes.relation
+        name = self.names.get(relation.oid, relation.id)
+        changes = replace(changes, relation=replace(relation, id=name))
+        chosen = self.chosen.get(name)
         changes = changes if chosen is None else only_chosen(changes, chosen)
         rows = changes.rows
         position = self.manifest.position
