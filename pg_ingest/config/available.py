@@ -1,21 +1,18 @@
 """What the configuration may already name but this version cannot do yet, in one place.
 
-Shortening this module is how something becomes available: a method joins `AVAILABLE_METHODS`, a key
-leaves `LATER_KEYS` when the model learns it. Nothing else in the package knows about it.
+Shortening this module is how something becomes available: a shape leaves `LATER_SHAPES`, a key leaves
+`LATER_KEYS` when the model learns it. Nothing else in the package knows about it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pg_ingest.config.log import Plugin
-from pg_ingest.config.method import Method, Shape
+from pg_ingest.config.method import Shape
 
 VERSION = "0.1"
 
-AVAILABLE_METHODS: frozenset[Method] = frozenset(Method)
-AVAILABLE_SHAPES: frozenset[Shape] = frozenset({Shape.LIVE, Shape.SOFT_DELETE})
-AVAILABLE_PLUGINS: frozenset[Plugin] = frozenset({Plugin.PGOUTPUT, Plugin.WAL2JSON})
+LATER_SHAPES = (Shape.HISTORY, Shape.APPEND)
 
 AVAILABLE_DESTINATIONS = ("duckdb",)
 LATER_DESTINATIONS = ("delta", "postgres")
@@ -37,13 +34,8 @@ def available(names: Iterable[str]) -> str:
 
 
 def offered(words: Iterable[str]) -> list[str]:
-    """The words without the methods, shapes and plugins of a later version."""
-    later = {
-        *(set(Method) - AVAILABLE_METHODS),
-        *(set(Shape) - AVAILABLE_SHAPES),
-        *(set(Plugin) - AVAILABLE_PLUGINS),
-    }
-    return [word for word in words if word not in later]
+    """The words without the shapes of a later version."""
+    return [word for word in words if word not in LATER_SHAPES]
 
 
 def later_key(path: tuple[str | int, ...]) -> str | None:

@@ -8,18 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pg_ingest.config import available
 from pg_ingest.config.method import Method
 from pg_ingest.config.model import IngestConfig, SourceConfig, is_pattern
 from pg_ingest.config.naming import DATABASE
 from pg_ingest.config.problem import Path, Problem
 from pg_ingest.config.ssh import ssh_problems
-from pg_ingest.config.table_rules import (
-    keys_of,
-    method_available,
-    name_problems,
-    settings_problems,
-)
+from pg_ingest.config.table_rules import keys_of, name_problems, settings_problems
 from pg_ingest.config.targets import Target, collisions, targets_of
 from pg_ingest.config.tls_rules import tls_problems
 from pg_ingest.table import TableId
@@ -82,13 +76,11 @@ def _sources(config: IngestConfig) -> Iterator[Problem]:
 
 
 def _source(source: SourceConfig, path: Path) -> Iterator[Problem]:
-    if source.method is not None:
-        yield from method_available(source.method, (*path, "method"))
     if source.select_all and source.method is None:
         yield Problem(
             (*path, "select_all"),
             "select_all needs a method of the source",
-            f"write {_whole_source_methods()} beside it: it holds for every table",
+            "write `method: log_based` or `method: full_table` beside it: it holds for every table",
             about=keys_of(path, "method"),
         )
     if source.select_all and source.method is Method.KEY_BASED:
@@ -121,10 +113,6 @@ def _log(source: SourceConfig, path: Path) -> Iterator[Problem]:
             source.log.slot,
             about=keys_of(path, "databases"),
         )
-    plugin = source.log.plugin
-    if plugin not in available.AVAILABLE_PLUGINS:
-        remedy = available.available(sorted(available.AVAILABLE_PLUGINS))
-        yield Problem((*path, "log", "plugin"), available.not_yet(f"the plugin {plugin}"), remedy)
     beat = source.log.heartbeat
     if beat is None:
         return
@@ -145,10 +133,3 @@ def _log(source: SourceConfig, path: Path) -> Iterator[Problem]:
             f"write public.{beat.table.strip('.')}",
             beat.table,
         )
-
-
-def _whole_source_methods() -> str:
-    methods = (Method.LOG_BASED, Method.FULL_TABLE)
-    return " or ".join(
-        f"`method: {each}`" for each in methods if each in available.AVAILABLE_METHODS
-    )

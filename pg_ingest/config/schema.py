@@ -1,7 +1,7 @@
 """The JSON Schema of the configuration, for editors: `python -m pg_ingest.config.schema` writes it.
 
-It follows the model, less what a file may not say: keys without a value, and methods and shapes of a
-later version. What several keys mean together is beyond a schema; loading the file tells it.
+It follows the model, less what a file may not say: keys without a value, and shapes of a later
+version. What several keys mean together is beyond a schema; loading the file tells it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ def json_schema() -> dict[str, Any]:
     """The schema as plain data."""
     schema: dict[str, Any] = _without_null(IngestConfig.model_json_schema())
     definitions = schema["$defs"]
-    for name in ("Method", "Shape", "Plugin", "HeartbeatMode"):
-        definitions[name]["enum"] = offered(definitions[name]["enum"])
+    definitions["Shape"]["enum"] = offered(definitions["Shape"]["enum"])
     tables = definitions["SourceConfig"]["properties"]["tables"]
     tables["additionalProperties"] = {"anyOf": [tables["additionalProperties"], {"type": "null"}]}
     sources = schema["properties"]["sources"]

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pg_ingest.config import available
+from pg_ingest.config.available import LATER_SHAPES, available, not_yet, offered
 from pg_ingest.config.method import Method, Shape
 from pg_ingest.config.model import SourceConfig, TableConfig, is_pattern
 from pg_ingest.config.naming import RESERVED_PREFIX
 from pg_ingest.config.patterns import Patterns
 from pg_ingest.config.problem import Path, Problem, nearest
-
-
-def method_available(method: Method, path: Path) -> Iterator[Problem]:
-    if method not in available.AVAILABLE_METHODS:
-        remedy = available.available(sorted(available.AVAILABLE_METHODS))
-        yield Problem(path, available.not_yet(f"the method {method}"), remedy)
 
 
 def name_problems(source: SourceConfig, key: str, path: Path) -> Iterator[Problem]:
@@ -39,8 +33,6 @@ def name_problems(source: SourceConfig, key: str, path: Path) -> Iterator[Proble
 
 def settings_problems(source: SourceConfig, table: TableConfig, path: Path) -> Iterator[Problem]:
     method = table.method or source.method
-    if table.method is not None:
-        yield from method_available(table.method, (*path, "method"))
     if method is None:
         yield Problem(
             path,
@@ -128,9 +120,8 @@ def _delta(method: Method, table: TableConfig, path: Path) -> Iterator[Problem]:
 def _shape(method: Method, table: TableConfig, path: Path) -> Iterator[Problem]:
     shape = table.shape
     place = (*path, "shape")
-    if shape not in available.AVAILABLE_SHAPES:
-        remedy = available.available(sorted(available.AVAILABLE_SHAPES))
-        yield Problem(place, available.not_yet(f"the shape {shape}"), remedy)
+    if shape in LATER_SHAPES:
+        yield Problem(place, not_yet(f"the shape {shape}"), available(offered(Shape)))
     elif shape is not Shape.LIVE and method is not Method.LOG_BASED:
         yield Problem(
             place,

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from pg_ingest.config import available
-from pg_ingest.config.method import Method
 from pg_ingest.config.selection import Selection, select
 from pg_ingest.errors import ConfigError
 from pg_ingest.table import RelationKind, SourceCatalog, Table
@@ -165,8 +163,7 @@ def test_no_column_left(load: Any) -> None:
 @pytest.mark.parametrize(
     "kind", [RelationKind.VIEW, RelationKind.MATERIALIZED_VIEW, RelationKind.FOREIGN]
 )
-def test_views_write_no_log(load: Any, kind: RelationKind, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(available, "AVAILABLE_METHODS", frozenset(Method))
+def test_views_write_no_log(load: Any, kind: RelationKind) -> None:
     assert refused(load, relation("public.orders", kind=kind), method="log_based") == (
         f"{PATH}: public.orders is a {kind}, which writes no log — write `method: full_table` or "
         "`method: key_based` for it, or exclude it"

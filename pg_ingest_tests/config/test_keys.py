@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from pg_ingest.config.available import offered
 from pg_ingest.config.method import Method
 from pg_ingest_tests.config.conftest import source, table, whole
 
@@ -19,7 +18,7 @@ def orders(**settings: Any) -> dict[str, Any]:
     return whole(sources={"shop": table(**settings)})
 
 
-METHODS = ", ".join(offered(Method))
+METHODS = ", ".join(Method)
 
 REFUSED = [
     (

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from pg_ingest.config import available
-from pg_ingest.config.method import Method
 from pg_ingest_tests.config.conftest import source, table, whole
 
 WINDOW = {"column": "at", "every": "day", "start": "2024-01-01"}
@@ -28,6 +26,16 @@ def two(schema: str, *tables: str) -> dict[str, Any]:
 ORDERS = "sources.shop.tables.public.orders"
 
 REFUSED = [
+    (
+        orders(shape="soft_delete"),
+        f"{ORDERS}.shape: the shape soft_delete is made from the log, which full_table does not read — "
+        "write `method: log_based`, or `shape: live`",
+    ),
+    (
+        shop(method=None, select_all=True, tables={}),
+        "sources.shop.select_all: select_all needs a method of the source — write `method: log_based` or "
+        "`method: full_table` beside it: it holds for every table",
+    ),
     (whole(sources={}), "sources: names no source — write at least one source below `sources:`"),
     (
         whole(sources={"my-shop": source()}),
@@ -253,17 +261,6 @@ def test_refused(refusal: Any, content: dict[str, Any], message: str) -> None:
     place, _, text = told[0].partition(" ")
     assert text == message
     assert place.startswith("pg_ingest.yaml:")
-
-
-def test_select_all_needs_a_method(refusal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    without = shop(method=None, select_all=True, tables={})
-    first = "pg_ingest.yaml:11: sources.shop.select_all: select_all needs a method of the source — write "
-    monkeypatch.setattr(available, "AVAILABLE_METHODS", frozenset({Method.FULL_TABLE}))
-    assert refusal(without) == [f"{first}`method: full_table` beside it: it holds for every table"]
-    monkeypatch.setattr(available, "AVAILABLE_METHODS", frozenset(Method))
-    assert refusal(without) == [
-        f"{first}`method: log_based` or `method: full_table` beside it: it holds for every table"
-    ]
 
 
 TAKEN = [

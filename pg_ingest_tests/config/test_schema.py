@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from pg_ingest.config.available import offered
-from pg_ingest.config.method import Method
+from pg_ingest.config.method import Shape
 from pg_ingest.config.schema import SCHEMA_FILE, json_schema, schema_text
 from pg_ingest_tests.config.conftest import source, whole
 
@@ -84,5 +84,5 @@ def test_faults_are_seen() -> None:
 
 def test_it_offers_only_what_is_available() -> None:
     definitions = json_schema()["$defs"]
-    assert definitions["Method"]["enum"] == offered(Method)
+    assert definitions["Shape"]["enum"] == offered(Shape)
     assert '"null"' not in schema_text().replace('"type": "null"', "", 1)
