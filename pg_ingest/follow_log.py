@@ -30,6 +30,7 @@ from pg_ingest.list_log import Listing, list_tables
 from pg_ingest.lsn import Lsn
 from pg_ingest.postgres.catalog import read_database
 from pg_ingest.postgres.publication import EVERY_OPERATION, Publication, read_publication
+from pg_ingest.postgres.publication_marks import publication_marks
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.writers import wait_for_writers
 from pg_ingest.publish_log import (
@@ -79,6 +80,7 @@ class LogTables:
     failures: dict[TableId, PgIngestError] = field(default_factory=dict)
     listing: Listing | None = None
     _terms: Terms = field(default_factory=lambda: Terms({}, {}, {}))
+    _marks: Mapping[TableId, str] = field(default_factory=dict)
 
     def find(self) -> dict[TableId, Table]:
         """Those that exist, also those that we may not read: the log tells their changes all the same."""
@@ -102,6 +104,7 @@ class LogTables:
         self.failures.update(unpublishable(self.session, now, tables, self.replications))
         good = {table.id: table for table in tables if table.id not in self.failures}
         self._terms = terms_of(self.session, now, good.values(), self.replications)
+        self._marks = self._memberships(good)
         kept = self._forget(good, frozenset() if now is None else now.tables)
         new = [table for table in good.values() if table.id not in kept]
         for table, error in invalid_filters(self.session, new, self.replications).items():
@@ -109,6 +112,7 @@ class LogTables:
             del good[table]
         publication, refused = publish(self.session, name, now, good, self._terms, kept)
         self._terms = terms_of(self.session, publication, good.values(), self.replications)
+        self._marks = self._memberships(good)
         self.failures.update(refused)
         return _members(publication)
 
@@ -127,8 +131,13 @@ class LogTables:
         self.failures.update(invalid_filters(self.session, new, self.replications))
         return Members(frozenset(good.keys() - self.failures.keys()))
 
+    def _memberships(self, tables: Mapping[TableId, Table]) -> Mapping[TableId, str]:
+        oids = [table.oid for table in tables.values()]
+        found = publication_marks(self.session, self.session.log.publication, oids)
+        return {table.id: found.get(table.oid, "") for table in tables.values()}
+
     def _mark(self, table: TableId) -> str:
-        return "" if self.listing is None else self.listing.mark(table)
+        return self._marks[table] if self.listing is None else self.listing.mark(table)
 
     def _forget(
         self, good: Mapping[TableId, Table], members: Collection[TableId]

@@ -38,7 +38,8 @@ class Followed:
         since: the WAL position from which on it has been followed.
         asked: what the configuration asks for of its rows and columns, "" for all of them.
         listed, filter: whether it is published with a column list, and its row filter as the server prints it.
-        mark: another text when the names under which its changes are logged may have been others (wal2json).
+        mark: another text when changes of it may not be in the log: when the names under which they are logged may
+            have been others (wal2json), or the publication may not have carried it all the time.
     """
 
     table: TableId
