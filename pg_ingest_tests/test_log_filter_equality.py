@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from pg_ingest.demo.cluster import Cluster
 from pg_ingest.methods import log_steps
-from pg_ingest.postgres import row_filter
+from pg_ingest.postgres import sent_rows
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.following import following
 from pg_ingest_tests.kinds_of_tables import REPLICATIONS, setup
@@ -82,7 +82,7 @@ def test_equal_after_every_sync(
 ) -> None:
     with (
         patch.object(log_steps, "STEP_ROWS", size),
-        patch.object(row_filter, "REQUEST_BYTES", request_bytes),
+        patch.object(sent_rows, "REQUEST_BYTES", request_bytes),
     ):
         source.begin()
         for step in steps:

@@ -136,7 +136,7 @@ def test_a_row_that_changes_before_it_is_read_again(
 def test_many_rows_are_read_again_in_pieces(
     shop: Following, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pg_ingest.postgres.row_filter.REQUEST_BYTES", 100)
+    monkeypatch.setattr("pg_ingest.postgres.sent_rows.REQUEST_BYTES", 100)
     shop.database.execute(
         'create table t (k text collate "C", "n %s" numeric(3,1), x float8, primary key (k, "n %s"))'
     )

@@ -1,7 +1,7 @@
 """Some values of some rows as they are now, found by key.
 
-For values that the log could not tell. Keys go to the server as texts and become the columns' types there, a
-few megabytes at a time, and the answers come back as one text for each column: no row passes through Python.
+For values that the log could not tell. Keys go to the server (`sent_rows.py`), and the answers come back as one
+text for each column: no row passes through Python.
 """
 
 from __future__ import annotations
@@ -12,15 +12,22 @@ import polars as pl
 from psycopg import sql
 
 from pg_ingest.errors import SourceTableChanged
-from pg_ingest.postgres.row_filter import COLLATIONS, arrays_of, bounded, collate
 from pg_ingest.postgres.select import relation
+from pg_ingest.postgres.sent_rows import (
+    Collations,
+    arrays_of,
+    collate,
+    in_requests,
+    read_collations,
+    sent_rows,
+)
 from pg_ingest.postgres.session import Session
 from pg_ingest.table import Column, Table
 
 THERE = "_pgi_there"
 
 _ASK = """SELECT string_agg(CASE WHEN t.tableoid IS NULL THEN '0' ELSE '1' END, '' ORDER BY _pgi_place){answers}
-FROM (SELECT _pgi_place{keys} FROM unnest({values}) WITH ORDINALITY AS _pgi_sent ({names}, _pgi_place)) AS k
+FROM ({rows}) AS k
 LEFT JOIN {relation} AS t ON {same}"""
 
 
@@ -41,9 +48,8 @@ def reread(
     Returns `_pgi_there` (bool), and the columns' texts (null for NULL and where the row is not there).
     Raises SourceTableChanged when a key is that of several rows.
     """
-    found = session.rows(COLLATIONS, (table.oid,), what=f"looking at the collations of {table.id}")
-    collations = {name: (schema, collation) for name, schema, collation in found}
-    frames = [_answer(session, table, key, columns, part, collations) for part in bounded(keys)]
+    collations = read_collations(session, table.oid, table.id)
+    frames = [_answer(session, table, key, columns, part, collations) for part in in_requests(keys)]
     empty = pl.DataFrame(schema={THERE: pl.Boolean, **{c.name: pl.String for c in columns}})
     return pl.concat([empty, *frames])
 
@@ -54,38 +60,9 @@ def _answer(
     key: Sequence[Column],
     columns: Sequence[Column],
     part: pl.DataFrame,
-    collations: dict[str, tuple[str, str]],
+    collations: Collations,
 ) -> pl.DataFrame:
-    names = [sql.Identifier(f"k{number}") for number in range(len(key))]
-    pairs = list(zip(names, key, strict=True))
-    answers = [
-        sql.SQL(", string_agg(coalesce(t.{}::text, ''), ',' ORDER BY _pgi_place)").format(
-            sql.Identifier(column.name)
-        )
-        for column in columns
-    ]
-    typed = [
-        sql.SQL(", {}::{}{} AS {}").format(
-            name, sql.SQL(column.type.display), collate(collations.get(column.name)), name
-        )
-        for name, column in pairs
-    ]
-    same = [
-        sql.SQL("t.{} = k.{}{}").format(
-            sql.Identifier(column.name), name, collate(collations.get(column.name))
-        )
-        for name, column in pairs
-    ]
-    statement = sql.SQL(_ASK).format(
-        answers=sql.SQL("").join(answers),
-        keys=sql.SQL("").join(typed),
-        values=sql.SQL(", ").join(
-            sql.SQL("{}::text[]").format(sql.Literal(array)) for array in arrays_of(part, key)
-        ),
-        names=sql.SQL(", ").join(names),
-        relation=relation(table),
-        same=sql.SQL(" AND ").join(same),
-    )
+    statement = _statement(table, key, columns, part, collations)
     ((there, *texts),) = session.rows(statement, what=f"reading rows of {table.id} again")
     if len(there) != len(part):
         raise SourceTableChanged(
@@ -98,3 +75,31 @@ def _answer(
         for column, text in zip(columns, texts, strict=True)
     ]
     return pl.DataFrame([pl.Series(THERE, [there]).str.split("").explode() == "1", *values])
+
+
+def _statement(
+    table: Table,
+    key: Sequence[Column],
+    columns: Sequence[Column],
+    part: pl.DataFrame,
+    collations: Collations,
+) -> sql.Composed:
+    names = [f"k{number}" for number in range(len(key))]
+    answers = [
+        sql.SQL(", string_agg(coalesce(t.{}::text, ''), ',' ORDER BY _pgi_place)").format(
+            sql.Identifier(column.name)
+        )
+        for column in columns
+    ]
+    same = [
+        sql.SQL("t.{} = k.{}{}").format(
+            sql.Identifier(column.name), sql.Identifier(name), collate(collations, column)
+        )
+        for name, column in zip(names, key, strict=True)
+    ]
+    return sql.SQL(_ASK).format(
+        answers=sql.SQL("").join(answers),
+        rows=sent_rows(key, arrays_of(part, key), collations, names),
+        relation=relation(table),
+        same=sql.SQL(" AND ").join(same),
+    )

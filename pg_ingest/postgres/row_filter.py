@@ -1,10 +1,9 @@
 """A row filter asked of rows that are not in a table: those that the log told us.
 
 Only the server knows what its expression means: collations, casts, operators of extensions, three-valued logic.
-So it is asked again, with the very text of the configuration, over the values that it sent itself: each value's
-text goes back, becomes its type by the cast of that name, takes its column's collation, and the answers return
-as one text of `0` and `1`. Nothing is written and no table is read; a request holds at most about REQUEST_BYTES
-of values. Only the columns that the filter names travel.
+So it is asked again, with the very text of the configuration, over the values that it sent itself
+(`sent_rows.py`), and the answers return as one text of `0` and `1`. Nothing is written and no table is read.
+Only the columns that the filter names travel.
 
 The filter sees columns by their names alone, in a row that is called otherwise than the table. So a text that
 names the table (`orders.status`, or the row as a whole), a system column, or a column that is not replicated is
@@ -13,8 +12,7 @@ refused by the server before anything is captured.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -23,23 +21,15 @@ from psycopg import sql
 from pg_ingest.errors import QueryRefused, SourceTableChanged
 from pg_ingest.postgres.filter_words import reasons_against, words_of
 from pg_ingest.postgres.select import relation, select_rows, verbatim
+from pg_ingest.postgres.sent_rows import arrays_of, in_requests, read_collations, sent_rows
 from pg_ingest.postgres.session import Session
 from pg_ingest.table import Column, Table, TableId
-
-REQUEST_BYTES = 4 << 20
-"""Values sent at once: the server holds each of them a few times while it answers."""
 
 _ASK = """SELECT string_agg(CASE WHEN (
 {where}
 ) THEN '1' ELSE '0' END, '' ORDER BY _pgi_place) FROM (
-SELECT _pgi_place{columns} FROM unnest({values}) WITH ORDINALITY AS _pgi_sent ({names}, _pgi_place)
+{rows}
 ) AS _pgi_row"""
-
-COLLATIONS = """
-SELECT a.attname::text, n.nspname::text, c.collname::text FROM pg_attribute AS a
-JOIN pg_collation AS c ON c.oid = a.attcollation JOIN pg_namespace AS n ON n.oid = c.collnamespace
-WHERE a.attrelid = %s::oid AND a.attnum > 0 AND NOT a.attisdropped AND c.collname <> 'default'
-"""
 
 
 def check_row_filter(session: Session, table: Table, columns: Sequence[Column], where: str) -> None:
@@ -96,8 +86,7 @@ class RowFilter:
         self._session = session
         self._table = table
         self._where = where
-        found = session.rows(COLLATIONS, (oid,), what=f"looking at the collations of {table}")
-        self._collations = {name: (schema, collation) for name, schema, collation in found}
+        self._collations = read_collations(session, oid, table)
         self.plan = self._plan(columns)
         named = tuple(c for c in columns if c.name.casefold() in where.casefold())
         self.needed = named or tuple(columns[:1])
@@ -107,7 +96,7 @@ class RowFilter:
     def passing(self, rows: pl.DataFrame) -> pl.Series:
         """For each row whether it passes; its columns are texts as PostgreSQL prints them."""
         answers = [""]
-        for part in bounded(rows.select([column.name for column in self.needed])):
+        for part in in_requests(rows.select([column.name for column in self.needed])):
             statement = self._statement(self.needed, arrays_of(part, self.needed))
             ((answer,),) = self._session.rows(statement, what=f"filtering changes of {self._table}")
             answers.append(answer)
@@ -136,63 +125,7 @@ class RowFilter:
             return False
         return True
 
-    def _statement(
-        self,
-        columns: Sequence[Column],
-        arrays: Sequence[str],
-    ) -> sql.Composable:
-        names = [sql.Identifier(f"c{number}") for number in range(len(columns))]
-        typed = [
-            sql.SQL(", {}::{}{} AS {}").format(
-                name,
-                sql.SQL(column.type.display),
-                collate(self._collations.get(column.name)),
-                sql.Identifier(column.name),
-            )
-            for name, column in zip(names, columns, strict=True)
-        ]
-        values = [sql.SQL("{}::text[]").format(sql.Literal(array)) for array in arrays]
-        return sql.SQL(_ASK).format(
-            where=verbatim(self._where),
-            columns=sql.SQL("").join(typed),
-            values=sql.SQL(", ").join(values),
-            names=sql.SQL(", ").join(names),
-        )
-
-
-def collate(collation: tuple[str, str] | None) -> sql.Composable:
-    if collation is None:
-        return sql.SQL("")
-    return sql.SQL(" COLLATE {}").format(sql.Identifier(*collation))
-
-
-def bounded(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """In order, pieces of about REQUEST_BYTES, of at least one row."""
-    if not len(rows):
-        return
-    sizes = rows.select(
-        pl.sum_horizontal(pl.all().str.len_bytes().fill_null(0).cast(pl.Int64) + 4)
-    ).to_series()
-    parts = (sizes.cum_sum() - sizes) // REQUEST_BYTES
-    ends = [*(parts.diff() != 0).arg_true().to_list(), len(rows)]
-    for start, end in pairwise([0, *ends]):
-        yield rows.slice(start, end - start)
-
-
-def arrays_of(rows: pl.DataFrame, columns: Sequence[Column]) -> list[str]:
-    """Each column as the text of an array."""
-    elements = [
-        pl.when(value.is_null())
-        .then(pl.lit("NULL"))
-        .otherwise(pl.concat_str(pl.lit('"'), _escaped(value), pl.lit('"')))
-        .str.join(",")
-        .alias(column.name)
-        for value, column in ((pl.col(column.name), column) for column in columns)
-    ]
-    return [f"{{{text}}}" for text in rows.select(elements).row(0)]
-
-
-def _escaped(value: pl.Expr) -> pl.Expr:
-    return value.str.replace_all("\\", "\\\\", literal=True).str.replace_all(
-        '"', '\\"', literal=True
-    )
+    def _statement(self, columns: Sequence[Column], arrays: Sequence[str]) -> sql.Composable:
+        names = [column.name for column in columns]
+        rows = sent_rows(columns, arrays, self._collations, names)
+        return sql.SQL(_ASK).format(where=verbatim(self._where), rows=rows)
