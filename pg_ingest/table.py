@@ -118,7 +118,6 @@ class Table:
     identity: ReplicaIdentity = ReplicaIdentity.DEFAULT
     identity_columns: tuple[str, ...] = ()
     partition_root: TableId | None = None
-    has_children: bool = False
     estimated_rows: int = -1
     estimated_bytes: int = -1
     unlogged: bool = False

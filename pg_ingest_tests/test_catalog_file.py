@@ -51,7 +51,6 @@ CATALOG = SourceCatalog(
                     identity=ReplicaIdentity.INDEX,
                     identity_columns=("id",),
                     partition_root=TableId("public", "root"),
-                    has_children=True,
                     estimated_rows=10,
                     estimated_bytes=2**40,
                     unlogged=True,

@@ -142,7 +142,6 @@ class _CatalogReader:
             identity=identity,
             identity_columns=self._identity_columns(oid, identity, names),
             partition_root=self._roots.get(oid) if is_partition else None,
-            has_children=oid in self._totals,
             estimated_rows=estimated_rows,
             estimated_bytes=estimated_bytes,
             unlogged=unlogged,

@@ -47,13 +47,6 @@ def grant_connect(database: str, role: str) -> str:
     )
 
 
-def grant_create(database: str, role: str) -> str:
-    """The statement that lets `role` make a publication in a database."""
-    return _text(
-        "GRANT CREATE ON DATABASE {} TO {};", sql.Identifier(database), sql.Identifier(role)
-    )
-
-
 def grant_replication(role: str, provider: Provider) -> str:
     """The statement that lets `role` make and read replication slots."""
     if provider in (Provider.RDS, Provider.AURORA):

@@ -229,12 +229,6 @@ def test_partitions_know_their_topmost_root(shapes: dict[str, Table]) -> None:
     )
 
 
-def test_children(shapes: dict[str, Table]) -> None:
-    assert {name for name, table in shapes.items() if table.has_children} == {
-        *("parent", "events", "events_24"),
-    }
-
-
 def test_estimates(shapes: dict[str, Table]) -> None:
     assert shapes["logs"].estimated_rows == 1000
     assert shapes["logs"].estimated_bytes >= 8192
