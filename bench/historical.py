@@ -1,27 +1,22 @@
 """Large tables: two connections for lineitem, beside two `psql` COPYs over ranges of pages; and a killed load.
 
-    python -m bench.historical [--scale 1] [--runs 3] [--kills 3] [--json FILE]
+    python -m bench.historical [--scale 1] [--runs 3] [--kills 3] [--method key_based] [--json FILE]
 
-The first part is the full load under one snapshot. All take turns, each in a fresh process that starts with a
-new DuckDB file. The second part loads the same table by its key in chunks, with a writer at work, kills the
-load at random moments, and compares source and destination at the end.
+The first part is the full load under one snapshot (`--runs 0` leaves it out). All take turns, each in a fresh
+process that starts with a new DuckDB file. The second part loads the same table in chunks by one of the other
+methods, with a writer at work, kills the load at random moments, and compares source and destination at the
+end (`killed.py`).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
-import re
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-import duckdb
-
+from bench.killed import METHODS, Killed
 from bench.lineitem import lineitem, write_config
 from bench.measure import Usage, machine, measured, median
 from pg_ingest.demo.programs import Programs
@@ -35,13 +30,15 @@ def main() -> None:
     arguments = _arguments()
     with lineitem(arguments.scale) as programs, tempfile.TemporaryDirectory() as folder:
         rows = int(programs.query("select count(*) from lineitem"))
-        result = {
+        result: dict[str, object] = {
             "scale": arguments.scale,
             "rows": rows,
             "machine": machine(),
-            "parallel": _parallel(programs, Path(folder), arguments.runs, rows),
-            "killed": _killed(programs, Path(folder), arguments.kills),
         }
+        if arguments.runs:
+            result["parallel"] = _parallel(programs, Path(folder), arguments.runs, rows)
+        killed = Killed(programs, Path(folder), arguments.method, rows)
+        result["killed"] = killed.measure(arguments.kills)
     print(json.dumps(result, indent=1))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
@@ -51,6 +48,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--scale", default="1", help="TPC-H scale factor (1 is 6 M rows)")
     parser.add_argument("--runs", type=int, default=3, help="runs of each; the median counts")
+    parser.add_argument("--method", default=METHODS[0], choices=METHODS, help="of the killed load")
     parser.add_argument("--kills", type=int, default=3, help="how often the load is killed")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     return parser.parse_args()
@@ -95,67 +93,6 @@ def _two_copies(programs: Programs) -> Usage:
     halves = [_HALF.format(sign, pages // 2) for sign in ("<", ">=")]
     command = _TWO.format(" ".join(psql), *halves)
     return measured(["bash", "-c", command], environment, discard=True)
-
-
-def _killed(programs: Programs, folder: Path, kills: int) -> dict[str, object]:
-    """How the chunks of one load were read although it was killed, and whether the result is equal."""
-    programs.query(
-        "create sequence changed; alter table lineitem add l_changed bigint default 0;"
-        " update lineitem set l_changed = nextval('changed') where l_orderkey < 100;"
-        " create index on lineitem (l_changed)"
-    )
-    for path in folder.glob("warehouse.duckdb*"):
-        path.unlink()
-    config = write_config(folder, programs, method="key_based", replication_key="l_changed")
-    command = [sys.executable, "-m", "bench.one_load", str(config), "--told"]
-    script = folder / "writer.sql"
-    script.write_text(
-        "\\set k random(1, 6000000)\n"
-        "update lineitem set l_quantity = 7, l_changed = nextval('changed') where l_orderkey = :k;\n"
-    )
-    chance, stored = random.Random(), []
-    with programs.pgbench_in_background(
-        "-n", "-T", "3600", "-R", "200", "-f", str(script), log=folder / "pgbench.log"
-    ):
-        for _ in range(kills):
-            child = subprocess.Popen(command, stdout=subprocess.PIPE)
-            time.sleep(chance.uniform(3, 8))
-            child.send_signal(signal.SIGKILL)
-            stored += _chunks(child.communicate()[0])
-        last = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-        stored += _chunks(last.stdout)
-    usage = measured(command)
-    again = measured([*command, "--reset"])
-    return {
-        "kills": kills,
-        "chunks_stored": len(stored),
-        "chunks_read_again": len(stored) - len(set(stored)),
-        "equal": _here(folder) == _there(programs),
-        "sync_s": json.loads(usage.said)["seconds"],
-        "whole_load_in_chunks_s": json.loads(again.said)["seconds"],
-        "whole_load_peak_mb": round(again.peak_mb),
-    }
-
-
-def _chunks(told: bytes) -> list[int]:
-    return [int(n) for n in re.findall(r"chunk stored:.* chunk=(\d+)", told.decode())]
-
-
-_SUMS = (
-    "select count(*), count(distinct (l_orderkey, l_linenumber)), sum(l_quantity), sum(l_changed),"
-    " sum(l_extendedprice), sum(length(l_comment)) from {}"
-)
-
-
-def _here(folder: Path) -> list[str]:
-    with duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True) as connection:
-        row = connection.execute(_SUMS.format("bench.lineitem")).fetchone()
-    assert row is not None
-    return [str(value) for value in row]
-
-
-def _there(programs: Programs) -> list[str]:
-    return programs.query(_SUMS.format("lineitem")).split("|")
 
 
 if __name__ == "__main__":

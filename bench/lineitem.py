@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,14 +49,26 @@ def _fill(programs: Programs, scale: str) -> None:
         raise SystemExit(f"tpchgen-cli ended with {rows.returncode}")
 
 
-def write_config(folder: Path, programs: Programs, **table: object) -> Path:
-    """A `pg_ingest.yaml` in `folder` that replicates lineitem into `folder/warehouse.duckdb`."""
+def write_config(
+    folder: Path,
+    programs: Programs,
+    more: Mapping[str, object] | None = None,
+    /,
+    **table: object,
+) -> Path:
+    """A `pg_ingest.yaml` in `folder` that replicates lineitem into `folder/warehouse.duckdb`.
+
+    Args:
+        more: settings of the source.
+        table: settings of the table.
+    """
     source = {
         "host": programs.host,
         "port": programs.port,
         "user": programs.user,
         "databases": [programs.database],
         "tables": {"public.lineitem": table},
+        **(more or {}),
     }
     config = {
         "destination": {"type": "duckdb", "path": "warehouse.duckdb"},

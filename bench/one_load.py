@@ -22,8 +22,7 @@ from pg_ingest.replicate import replicate
 def main(path: Path, *options: str) -> None:
     """Replicate the single table of the configuration once."""
     if "--told" in options:
-        logging.basicConfig(format="%(message)s", stream=sys.stdout)
-        logging.getLogger("pg_ingest.chunked_load").setLevel(logging.INFO)
+        tell_chunks()
     config = load_config(path).config
     ((source, settings),) = config.sources.items()
     (replication,) = select(config, source, None).replications
@@ -50,6 +49,13 @@ def main(path: Path, *options: str) -> None:
             }
         )
     )
+
+
+def tell_chunks() -> None:
+    """Print when a load in chunks begins, and each chunk that is stored."""
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    for module in ("chunked_load", "open_chunks"):
+        logging.getLogger(f"pg_ingest.{module}").setLevel(logging.INFO)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """One capture and apply by the product's own path, for a process that is measured from outside.
 
-    python -m bench.one_log_load CONFIG
+    python -m bench.one_log_load CONFIG [--told]
 
 Prints seconds and changes of each part as JSON. `decode` is a part of `capture`; `fold` (with typing the
-folded rows) and `merge` (into the destination, with its commit) are parts of `apply`.
+folded rows) and `merge` (into the destination, with its commit) are parts of `apply`. `--told`: which chunks of
+a first load it has stored, before that.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.one_load import tell_chunks
 from pg_ingest.apply_log import apply_log
 from pg_ingest.capture_log import capture_log
 from pg_ingest.changelog import capture as capturing
@@ -23,7 +25,7 @@ from pg_ingest.config.load import load_config
 from pg_ingest.config.selection import select
 from pg_ingest.destinations.connect import open_destination
 from pg_ingest.load_log import ApplySettings, TableLoad
-from pg_ingest.methods import log_based
+from pg_ingest.methods import log_steps
 from pg_ingest.postgres.server import Server
 
 Seconds = Counter[str]
@@ -47,15 +49,17 @@ def watch(seconds: Seconds) -> None:
     for module, name, part in (
         (capturing, "decode", "decode"),
         (capturing, "write_segment", "write"),
-        (log_based, "fold", "fold"),
-        (log_based, "keyed_rows", "fold"),
+        (log_steps, "fold", "fold"),
+        (log_steps, "keyed_rows", "fold"),
         (TableLoad, "store", "merge"),
     ):
         setattr(module, name, timed(seconds, part, getattr(module, name)))
 
 
-def main(path: Path) -> None:
+def main(path: Path, *options: str) -> None:
     """Capture and apply the single table of the configuration once."""
+    if "--told" in options:
+        tell_chunks()
     config = load_config(path).config
     ((source, settings),) = config.sources.items()
     replications = select(config, source, None).replications
@@ -93,4 +97,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -2,8 +2,7 @@
 
     python -m pg_ingest_tests.chunk_crash METHOD HOST PORT USER DATABASE FOLDER SLOT STEP WHEN N
 
-METHOD is `log_based` or `key_based`, STEP the name of a method of DuckDbDestination, WHEN `before` or
-`after`. Writes the number of each chunk that is stored. Exits 0 when the step was not called so often.
+METHOD is one of TABLES, STEP the name of a method of DuckDbDestination, WHEN `before` or `after`. Writes the number of each chunk that is stored. Exits 0 when the step was not called so often.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ KEYED = Replication(
     replication_key="k",
 )
 LOGGED = logged("t")
+COMPARED = replace(KEYED, method=Method.SNAPSHOT_DIFF, replication_key=None)
+TABLES = {"log_based": LOGGED, "key_based": KEYED, "snapshot_diff": COMPARED}
 
 
 def arm(step: str, when: str, number: int) -> None:
@@ -53,10 +55,11 @@ def arm(step: str, when: str, number: int) -> None:
 
 
 def sync(shop: Following, method: str) -> None:
+    table = TABLES[method]
     if method == "log_based":
-        shop.sync(LOGGED)
+        shop.sync(table)
     else:
-        replicate(shop.server, shop.destination, KEYED, shop.database.name, max_rejected=0)
+        replicate(shop.server, shop.destination, table, shop.database.name, max_rejected=0)
 
 
 def main(method: str, host: str, port: str, user: str, name: str, *rest: str) -> None:

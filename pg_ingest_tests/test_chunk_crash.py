@@ -32,6 +32,10 @@ KILLS = {
         ("catch_up", "after", 1),
         ("publish_chunks", "after", 1),
     ],
+    "snapshot_diff": [
+        ("keep_chunk", "before", 2),
+        ("publish_chunks", "before", 1),
+    ],
 }
 
 
@@ -62,8 +66,10 @@ def writer(shop: Following, method: str) -> Iterator[None]:
                 rows = f"id between {low} and {low + 4}"
                 connection.execute(f"update t set v = v || '.', k = nextval('s') where {rows}")
                 connection.execute(f"insert into t values ({low}, 'new') on conflict do nothing")
-                if method == "log_based":
+                if method != "key_based":
                     connection.execute(f"delete from t where id = {low + 2}")
+                if method == "snapshot_diff":
+                    connection.execute(f"update t set id = {low + 2} where id = {1000 - low}")
 
     thread = threading.Thread(target=write)
     thread.start()
@@ -96,7 +102,7 @@ def killed(shop: Following, method: str, step: str, when: str, number: int) -> l
 
 @pytest.mark.parametrize("method", KILLS)
 def test_killed_again_and_again(shop: Following, method: str) -> None:
-    table = chunk_crash.LOGGED if method == "log_based" else chunk_crash.KEYED
+    table = chunk_crash.TABLES[method]
     stored: list[int] = []
     with writer(shop, method):
         for step, when, number in KILLS[method]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pg_ingest import chunked_load
 from pg_ingest.demo.cluster import Cluster, embedded_binaries
 from pg_ingest.errors import MethodUnavailable
 from pg_ingest.methods import key_ranges
@@ -108,6 +109,34 @@ def test_changed_ranges(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pair.stored(which, "a, b::varchar, v::varchar, w::varchar") == pair.source(
         "select a, b, v, w from t"
     )
+    assert pair.sync(which).rows_read == 0
+
+
+def test_chunks_that_are_compared(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows change places while chunks are read; texts as the server's collation orders them, and as bytes."""
+    monkeypatch.setattr(key_ranges, "LEAST_ROWS", 4)
+    monkeypatch.setattr(chunked_load, "PROGRESS_SECONDS", 0.0)
+    pair.database.execute(
+        "create table t (a text, b int, v text, primary key (a, b));"
+        " insert into t select chr(65 + g % 60) || g, g, 'x' from generate_series(1, 400) g; analyze t"
+    )
+    left = [
+        "update t set a = 'ä' || a where b in (7, 377)",
+        "delete from t where b in (8, 300); insert into t values ('', 0, 'n'), ('zz', 0, 'n')",
+        "update t set v = 'y', b = -b where b % 50 = 0",
+    ]
+
+    def progress(*_: object) -> None:
+        if left:
+            pair.database.execute(left.pop(0))
+
+    which = differing("t")
+    server = pair.server(chunk_rows=100, load_threads=1)
+    report = replicate(
+        *(server, pair.destination, which, "postgres"), max_rejected=0, progress=progress
+    )
+    assert report.phase == "historical"
+    assert pair.stored(which) == pair.source("select * from t")
     assert pair.sync(which).rows_read == 0
 
 

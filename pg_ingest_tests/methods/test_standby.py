@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pg_ingest import chunked_load
 from pg_ingest.config.selection import Replication
 from pg_ingest.demo.cluster import Cluster
 from pg_ingest.errors import SourceBusy
@@ -152,6 +153,35 @@ def test_changed_ranges_on_a_standby(
     report = copy.sync(which)
     assert (report.counts.updated, report.counts.deleted) == (1, 1)
     assert report.rows_read < 60
+    assert copy.stored(which) == copy.source("select * from t")
+
+
+def test_chunks_that_are_compared_on_a_standby(
+    database: Database, standby: Standby, copy: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The primary's rows change places between chunks that the standby shows at different moments."""
+    monkeypatch.setattr(key_ranges, "LEAST_ROWS", 4)
+    monkeypatch.setattr(chunked_load, "PROGRESS_SECONDS", 0.0)
+    database.execute(
+        "create table t (id int primary key, v text);"
+        " insert into t select g, 'x' from generate_series(1, 400) g; analyze t"
+    )
+    catch_up(database, standby)
+    left = [
+        "update t set id = 1000 where id = 5; update t set id = 5 where id = 390",
+        "delete from t where id in (6, 380); update t set v = 'y' where id in (7, 399)",
+    ]
+
+    def progress(*_: object) -> None:
+        if left:
+            database.execute(left.pop(0))
+            catch_up(database, standby)
+
+    which, server = differing("t"), copy.server(chunk_rows=100, load_threads=1)
+    report = replicate(
+        server, copy.destination, which, database.name, max_rejected=0, progress=progress
+    )
+    assert (report.phase, left) == ("historical", [])
     assert copy.stored(which) == copy.source("select * from t")
 
 
