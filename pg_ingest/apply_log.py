@@ -25,7 +25,9 @@ from pg_ingest.batch import LoadReport
 from pg_ingest.bookmark import Bookmark, LogBasedBookmark
 from pg_ingest.capture_log import LogCapture, capture_again, change_log
 from pg_ingest.changelog.capture import Captured
+from pg_ingest.changelog.handover import is_followed
 from pg_ingest.changelog.log import ChangeLog
+from pg_ingest.changelog.timeline import not_of_this_history
 from pg_ingest.config.log import Plugin
 from pg_ingest.config.selection import Replication
 from pg_ingest.destinations.chunks import KeepsChunks
@@ -48,6 +50,7 @@ from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.flushed import survives
 from pg_ingest.postgres.server import Server
 from pg_ingest.postgres.writers import wait_for_writers
+from pg_ingest.share_anchor import SharedAnchor
 from pg_ingest.table import Column, RelationKind
 
 log = logging.getLogger(__name__)
@@ -78,7 +81,7 @@ def apply_log(
     `capture` is what `capture_log` returned for this database. Raises nothing of its own.
     """
     changelog = change_log(state_dir, server.source, capture.database)
-    with SourceLine(server, capture.database) as line:
+    with SourceLine(server, capture.database) as line, SharedAnchor() as anchor:
         broken: Exception | None = None
         unfinished: frozenset[StreamId] = frozenset()
         try:
@@ -86,7 +89,7 @@ def apply_log(
                 unfinished = frozenset(one.stream for one in destination.chunked_loads())
         except PgIngestError as fault:
             broken = fault
-        run = _Apply(server, destination, changelog, capture, settings, line, unfinished)
+        run = _Apply(server, destination, changelog, capture, settings, line, anchor, unfinished)
         for replication in wanted:
             error = broken or capture.failures.get(replication.table)
             if error is not None:
@@ -111,6 +114,7 @@ class _Apply:
     capture: LogCapture
     settings: ApplySettings
     line: SourceLine
+    anchor: SharedAnchor
     _unfinished: frozenset[StreamId]
 
     def table(self, replication: Replication) -> LoadReport | None:
@@ -135,6 +139,7 @@ class _Apply:
                 follow_alters(self.line, self.capture, load, bookmark, before)
         except ReadAnew as reason:
             load.anew(reason)
+            self.anchor.give_up()
             bookmark = self._snapshot(load, self.destination.bookmark(load.stream))
             self._capture_meanwhile()
             try:
@@ -196,9 +201,11 @@ class _Apply:
         if bookmark is None:
             return None
         reason = log_based.other_settings(replication, bookmark)
+        if not reason and isinstance(bookmark, LogBasedBookmark):
+            reason = not_of_this_history(self.changelog.manifest(), bookmark)
         since = self.capture.since[replication.table]
         if not reason and isinstance(bookmark, LogBasedBookmark):
-            if Lsn.parse(bookmark.joined_lsn) >= since:
+            if is_followed(bookmark, since):
                 return bookmark
             reason = (
                 f"the log has followed the table since {since} only, and its snapshot was taken at"
@@ -240,10 +247,13 @@ class _Apply:
         self.line.hang_up()
         with ExitStack() as staging:
             with self.server.session(self.capture.database) as session:
+                anchor = staging.enter_context(self.anchor.seen_from(session))
                 table = describe(session, load.replication.table)
-                settled = not wait_for_writers(session, [table], SETTLE_SECONDS)
+                settled = not anchor and not wait_for_writers(session, [table], SETTLE_SECONDS)
                 with log_based.snapshot(
-                    session, load.replication, table, inserts_only=self.capture.inserts_only
+                    *(session, load.replication, table),
+                    inserts_only=self.capture.inserts_only,
+                    anchor=anchor,
                 ) as reading:
                     assert isinstance(reading.bookmark, LogBasedBookmark)
                     bookmark = reading.bookmark

@@ -125,6 +125,7 @@ class LogBasedBookmark:
         lsn: commit LSN of the last applied change, as text.
         sequence: the last applied change within that transaction, -1 for all of it.
         snapshot_xmin, snapshot_xmax, snapshot_in_progress: which transactions the snapshot saw; 64 bits.
+            All zero for a snapshot of a standby, whose place in the log (`joined_lsn`) says the same.
         joined_lsn: every transaction that the snapshot saw has committed below this position.
         columns: as the stored rows have them.
         key: the columns that identify a row, () for none.
@@ -134,6 +135,7 @@ class LogBasedBookmark:
         attributes: of `postgres.table_marks` when the columns were compared last, "" if never.
         numbers: the highest number of a column then.
         timeline: of the server that the snapshot was taken from, 0 where that is not known.
+        asked_lsn: how far the log was when the snapshot was asked for, "" for as far as `joined_lsn`.
     """
 
     lsn: str
@@ -150,6 +152,7 @@ class LogBasedBookmark:
     attributes: str = ""
     numbers: int = 0
     timeline: int = 0
+    asked_lsn: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,11 @@ it, although it commits later. So after the publication has the table, we wait u
 writing to it have ended; whoever writes later is decoded, and whoever has ended is seen by every snapshot from
 then on. From that position on the table is *followed* (`changelog/followed.py`).
 
+On a standby nobody sees who writes. There the waiting is left to the snapshots, each of which waits until all
+transactions have ended that ran when it was asked for (`postgres/anchor.py`); so a table is followed as soon as
+the publication has it. A promotion ends that: from then on snapshots are ordinary ones, and who is left (only a
+prepared transaction can be) is waited for once more.
+
 With wal2json there is no publication; `list_log` says what takes its place.
 
 Older servers need more with publications: while they decode a transaction that began before the table joined,
@@ -28,7 +33,9 @@ from pg_ingest.config.selection import Replication
 from pg_ingest.errors import PgIngestError, SourceTableChanged
 from pg_ingest.list_log import Listing, list_tables
 from pg_ingest.lsn import Lsn
+from pg_ingest.postgres.anchor import wait_for_all
 from pg_ingest.postgres.catalog import read_database
+from pg_ingest.postgres.log_end import flushed_lsn
 from pg_ingest.postgres.publication import EVERY_OPERATION, Publication, read_publication
 from pg_ingest.postgres.publication_marks import publication_marks
 from pg_ingest.postgres.session import Session
@@ -161,16 +168,21 @@ class LogTables:
     ) -> tuple[Mapping[TableId, Followed], Captured | None]:
         """All that are followed now, and what was captured on the way."""
         followed = read_followed(self.changelog)
-        joining = [table for table in tables if table.id not in followed]
+        standby = self.session.is_standby
+        joining = [
+            table
+            for table in tables
+            if table.id not in followed or (followed[table.id].unsettled and not standby)
+        ]
         if not joining:
             return followed, None
         joining, again = self._settled(joining), None
         if self.listing is None and not _attentive(self.session.server_version):
             again = capture()
             joining = self._settled(joining)
-        since = _insert_lsn(self.session)
+        since = _end_of_log(self.session)
         new = {
-            table.id: replace(self._terms.entry(table, since), mark=self._mark(table.id))
+            table.id: self._entry(table, followed.get(table.id), since, unsettled=standby)
             for table in joining
         }
         if new:
@@ -178,8 +190,24 @@ class LogTables:
             log.info("followed: tables=%d since=%s", len(new), since)
         return {**followed, **new}, again
 
+    def _entry(
+        self, table: Table, known: Followed | None, since: Lsn, *, unsettled: bool
+    ) -> Followed:
+        """What is remembered of a table that is followed from here on, or was on a standby before."""
+        if known is not None:
+            return replace(known, unsettled=unsettled)
+        entry = self._terms.entry(table, since)
+        return replace(entry, mark=self._mark(table.id), unsettled=unsettled)
+
     def _settled(self, tables: Sequence[Table]) -> list[Table]:
-        """Those to which nobody writes any more who wrote when this began."""
+        """Those to which nobody writes any more who wrote when this began.
+
+        On a standby, where nobody is seen to write, only as far as readings need it: until all have ended.
+        """
+        if self.session.is_standby:
+            if not _attentive(self.session.server_version):
+                wait_for_all(self.session)
+            return list(tables)
         busy = wait_for_writers(self.session, tables, self.session.limits.lock_timeout)
         self.failures.update(busy)
         return [table for table in tables if table.id not in busy]
@@ -190,7 +218,9 @@ def _attentive(server_version: int) -> bool:
     return major > max(_ATTENTIVE) or server_version >= _ATTENTIVE.get(major, 1 << 31)
 
 
-def _insert_lsn(session: Session) -> Lsn:
+def _end_of_log(session: Session) -> Lsn:
+    if session.is_standby:
+        return flushed_lsn(session)
     with session.snapshot() as snapshot:
         return snapshot.lsn
 

@@ -14,6 +14,7 @@ from pg_ingest.batch import Everything
 from pg_ingest.bookmark import Bookmark, LogBasedBookmark
 from pg_ingest.capture_log import LogCapture
 from pg_ingest.changelog.capture import Captured
+from pg_ingest.changelog.handover import is_followed
 from pg_ingest.chunked_load import read_in_chunks
 from pg_ingest.destinations.chunks import KeepsChunks
 from pg_ingest.destinations.destination import Destination, LoadReportDraft
@@ -26,6 +27,7 @@ from pg_ingest.methods.log_chunks import catching_up, caught_up
 from pg_ingest.methods.log_steps import Piece, Reread
 from pg_ingest.methods.shape import ReadAnew
 from pg_ingest.open_chunks import Chunks, ChunkTask
+from pg_ingest.postgres.log_end import after_all_seen
 from pg_ingest.postgres.server import Server
 from pg_ingest.postgres.session import Session
 from pg_ingest.table import Table
@@ -113,7 +115,7 @@ class LogChunks:
     def _refused(self, plan: Plan) -> str:
         since = self.capture.since[self.load.replication.table]
         start = plan.start
-        if isinstance(start, LogBasedBookmark) and Lsn.parse(start.joined_lsn) >= since:
+        if isinstance(start, LogBasedBookmark) and is_followed(start, since):
             return ""
         return f"the log has followed the table since {since} only"
 
@@ -134,8 +136,7 @@ class LogChunks:
         a capture reads all that is there.
         """
         with self.server.session(self.capture.database) as session:
-            with session.snapshot() as now:
-                end = now.lsn
+            end = after_all_seen(session)
             wait_until_flushed(session, end)
         captured = self.capture_again()
         return min(end, Lsn(captured.position - 1))

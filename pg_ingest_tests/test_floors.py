@@ -34,6 +34,7 @@ FLOORS: dict[str, int] = {
     "retain_log": 4,
     "rediscover": 4,
     "follow_log": 4,
+    "share_anchor": 4,
     "doctor": 4,
     "setup": 4,
     "methods": 3,

@@ -38,8 +38,10 @@ class Followed:
         since: the WAL position from which on it has been followed.
         asked: what the configuration asks for of its rows and columns, "" for all of them.
         listed, filter: whether it is published with a column list, and its row filter as the server prints it.
-        mark: another text when changes of it may not be in the log: when the names under which they are logged may
-            have been others (wal2json), or the publication may not have carried it all the time.
+        mark: another text when changes of it may not be in the log: when the names under which they are logged
+            may have been others (wal2json), or the publication may not have carried it all the time.
+        unsettled: a transaction that began before `since` may still commit, as it was on a standby, where each
+            snapshot waits for these itself (`postgres/anchor.py`).
     """
 
     table: TableId
@@ -49,6 +51,7 @@ class Followed:
     listed: bool = False
     filter: str | None = None
     mark: str = ""
+    unsettled: bool = False
 
 
 _ENTRIES = TypeAdapter(tuple[Followed, ...])

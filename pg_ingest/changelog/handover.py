@@ -11,7 +11,9 @@ thousand million transactions around the snapshot; behind `joined_lsn`, where no
 visible in the snapshot any more, ids are not looked at, so no later wraparound can be mistaken.
 
 On a standby `in_progress` is empty although transactions run on the primary: there this rule does not
-hold, and snapshots for it are taken on the primary only.
+hold. But on a standby transactions become visible in the order of their commit records, and a snapshot that
+a slot exports says at which position it is (`postgres/anchor.py`). Such a snapshot knows no ids,
+`snapshot_xmax` is 0; what commits before its position counts as applied, everything else is applied.
 """
 
 from __future__ import annotations
@@ -34,9 +36,15 @@ def still_to_apply(changes: pl.DataFrame, bookmark: LogBasedBookmark) -> pl.Data
     later = lsn > applied
     if bookmark.sequence >= 0:
         later = later | ((lsn == applied) & (sequence > bookmark.sequence))
-    visible = (lsn <= Lsn.parse(bookmark.joined_lsn)) & _seen(bookmark)
-    left = changes.select(later & ~visible).to_series()
+    if bookmark.snapshot_xmax:
+        later = later & ~((lsn <= Lsn.parse(bookmark.joined_lsn)) & _seen(bookmark))
+    left = changes.select(later).to_series()
     return changes if left.all() else changes.filter(left)
+
+
+def is_followed(bookmark: LogBasedBookmark, since: Lsn) -> bool:
+    """Whether the log has had all changes of the table since the bookmark's snapshot was asked for."""
+    return Lsn.parse(bookmark.asked_lsn or bookmark.joined_lsn) >= since
 
 
 def _seen(bookmark: LogBasedBookmark) -> pl.Expr:

@@ -93,7 +93,7 @@ def observation(
 def _warning(view: SlotView) -> str:
     slot, log = view.slot, view.route.settings.log
     if slot.lost:
-        return f"slot {slot.name} is lost: the server has thrown away WAL that it needs"
+        return f"slot {slot.name} is lost: {slot.loss}"
     if slot.wal_status == "unreserved":
         return f"slot {slot.name} will be lost at the next checkpoint: max_slot_wal_keep_size is exceeded"
     if view.kept >= log.lag_warn:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -23,48 +23,107 @@ from pg_ingest.changelog.states import stored_fields
 from pg_ingest.config.method import Shape
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.types import arrow_schema
-from pg_ingest.errors import MethodUnavailable
+from pg_ingest.errors import MethodUnavailable, SourceBusy
 from pg_ingest.lsn import Lsn
-from pg_ingest.methods.all_rows import all_rows
+from pg_ingest.methods.all_rows import all_rows, all_rows_now
 from pg_ingest.methods.chunks import Beginning
 from pg_ingest.methods.columns import chosen_columns
 from pg_ingest.methods.log_steps import refuse_patterns
 from pg_ingest.methods.partitions import came_with_rows, went_or_emptied
+from pg_ingest.methods.rows import of_these_files
 from pg_ingest.methods.shape import (
     ReadAnew,
     highest_number,
     logged,
 )
+from pg_ingest.postgres.anchor import anchored
+from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.partitions import partitions_of
 from pg_ingest.postgres.session import Session
-from pg_ingest.postgres.snapshot import Snapshot
-from pg_ingest.postgres.storage import digest, files_of
-from pg_ingest.postgres.table_marks import TableMarks, marks_of
+from pg_ingest.postgres.snapshot import Anchor, Snapshot
+from pg_ingest.postgres.storage import digest, files_of, files_seen
+from pg_ingest.postgres.table_marks import marks_of
+from pg_ingest.postgres.timeline import timeline_of
 from pg_ingest.table import Column, ReplicaIdentity, Table
 
 
 @contextmanager
 def snapshot(
-    session: Session, replication: Replication, table: Table, *, inserts_only: bool = False
+    session: Session,
+    replication: Replication,
+    table: Table,
+    *,
+    inserts_only: bool = False,
+    anchor: Anchor | None = None,
 ) -> Iterator[Reading]:
     """All rows of the table at one moment, and the bookmark from which the log continues.
 
     The slot must exist and the publication must carry the table; `inserts_only` when it carries no updates and
-    deletes. Raises MethodUnavailable for a table
-    without a usable key, PermissionMissing, SourceTableChanged, QueryRefused.
+    deletes; `anchor`: the moment, which on a standby must be one whose place in the log is known. Raises
+    MethodUnavailable for a table without a usable key, PermissionMissing, SourceTableChanged, QueryRefused.
     """
     begin = beginning(session, replication, table, inserts_only=inserts_only)
-    partitions, marks = partitions_of(session, table), marks_of(session, [table.oid])
+    if anchor is not None:
+        with _anchored_rows(session, replication, table, begin, anchor) as reading:
+            yield reading
+        return
+    partitions, place = partitions_of(session, table), _place(session, table)
     with all_rows(session, replication, table, begin.columns) as rows:
         yield Reading(
             schema=begin.schema,
             batches=begin.dress(rows.batches, rows.snapshot.lsn),
             scope=Everything(),
-            bookmark=_joined(begin, table, rows.snapshot, rows.files, partitions, marks),
+            bookmark=_joined(begin, place, rows.snapshot, rows.files, partitions),
             phase="snapshot",
             position_to=str(rows.snapshot.lsn),
             notes=list(begin.notes),
         )
+
+
+@contextmanager
+def _anchored_rows(
+    session: Session, replication: Replication, table: Table, begin: Beginning, anchor: Anchor
+) -> Iterator[Reading]:
+    with session.snapshot(anchor=anchor) as seen:
+        bookmark = _at_anchor(session, table, begin, seen)
+        batches = all_rows_now(session, table, begin.columns, replication.where)
+        same = of_these_files(session, table, files_seen(session, table), batches)
+        yield Reading(
+            schema=begin.schema,
+            batches=begin.dress(same, seen.lsn),
+            scope=Everything(),
+            bookmark=bookmark,
+            phase="snapshot",
+            position_to=str(seen.lsn),
+            notes=list(begin.notes),
+        )
+
+
+def _at_anchor(
+    session: Session, table: Table, begin: Beginning, seen: Snapshot
+) -> LogBasedBookmark:
+    """The bookmark of rows in the snapshot that the session is in, with the catalogue as that sees it.
+
+    Raises SourceBusy when the table's columns are others by now: rows and log would not fit together.
+    """
+    anchor = seen.anchor
+    assert anchor is not None
+    if describe(session, table.id).columns != table.columns:
+        raise SourceBusy(
+            f"{table.id} was altered just when it joined the log",
+            detail=f"its columns were others at {seen.lsn}",
+            hint="nothing was stored; it is tried again",
+        )
+    partitions, place = partitions_of(session, table), _place(session, table)
+    bookmark = _joined(begin, place, seen, files_seen(session, table), partitions)
+    return replace(
+        bookmark,
+        lsn=str(Lsn(anchor.lsn - 1)),
+        snapshot_xmin=0,
+        snapshot_xmax=0,
+        snapshot_in_progress=(),
+        asked_lsn=str(anchor.asked_at),
+    )
 
 
 def beginning(
@@ -80,10 +139,13 @@ def beginning(
     schema = pa.schema([*arrow_schema(columns), *stored_fields(soft=soft)])
 
     def position() -> LogBasedBookmark:
-        partitions, marks = partitions_of(session, table), marks_of(session, [table.oid])
+        if session.is_standby:
+            with anchored(session) as anchor, session.snapshot(anchor=anchor) as seen:
+                return _at_anchor(session, table, begin, seen)
+        partitions, place = partitions_of(session, table), _place(session, table)
         files = files_of(session, table)
         with session.snapshot() as seen:
-            return _joined(begin, table, seen, files, partitions, marks)
+            return _joined(begin, place, seen, files, partitions)
 
     begin = Beginning(
         columns=columns,
@@ -98,13 +160,27 @@ def beginning(
     return begin
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What a bookmark says of the table and the server, as they were before the snapshot."""
+
+    attributes: str
+    numbers: int
+    timeline: int
+
+
+def _place(session: Session, table: Table) -> _Place:
+    marks = marks_of(session, [table.oid]).get(table.oid)
+    attributes = "" if marks is None else marks.attributes
+    return _Place(attributes, highest_number(table), timeline_of(session))
+
+
 def _joined(
     begin: Beginning,
-    table: Table,
+    place: _Place,
     seen: Snapshot,
     files: Mapping[int, int | None],
     partitions: tuple[Partition, ...],
-    marks: Mapping[int, TableMarks],
 ) -> LogBasedBookmark:
     """The bookmark of rows as that snapshot sees them."""
     return LogBasedBookmark(
@@ -119,8 +195,9 @@ def _joined(
         settings=begin.settings,
         files=digest(files),
         partitions=partitions,
-        attributes=marks[table.oid].attributes if table.oid in marks else "",
-        numbers=highest_number(table),
+        attributes=place.attributes,
+        numbers=place.numbers,
+        timeline=place.timeline,
     )
 
 

@@ -24,6 +24,13 @@ _ROW = sql.SQL(
 )
 
 
+STANDBY_HEARTBEAT = (
+    "no heartbeat: nothing can be written to a standby; take `log.heartbeat` out of the configuration, and"
+    " where the primary is idle let something write there (pg_cron:"
+    " SELECT pg_logical_emit_message(true, 'pg_ingest', 'heartbeat');)"
+)
+
+
 def beat(session: Session, table: TableId | None = None) -> None:
     """Write and commit a logical message, which readers of the log pass over, or this source's row of `table`.
 

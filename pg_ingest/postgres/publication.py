@@ -33,7 +33,7 @@ class Publication:
     Attributes:
         operations: of `insert`, `update`, `delete`, `truncate`, those it carries.
         via_root: changes of partitions appear as those of their root.
-        ours: we made it and may alter it.
+        ours: we made it and may alter it, which on a standby nobody may.
         tables: what it publishes, partitions as themselves unless `via_root`.
     """
 
@@ -71,7 +71,7 @@ def read_publication(session: Session, name: str) -> Publication | None:
         all_tables=row["puballtables"],
         operations=frozenset(o for o in EVERY_OPERATION if row.get(f"pub{o}", False)),
         via_root=row.get("pubviaroot", False),
-        ours=comment == OURS,
+        ours=comment == OURS and not session.is_standby,
         tables=frozenset(TableId(*table) for table in tables),
     )
 
@@ -81,16 +81,22 @@ def keep_publication(session: Session, name: str, tables: Collection[Table]) -> 
 
     It is created when it does not exist. Ours gains and loses tables; somebody else's must have them.
     Every table must have passed `publishable.refusals`. Raises SlotUnusable when somebody else's publication
-    lacks a table, PermissionMissing when we may not make or alter it.
+    lacks a table, or on a standby when there is none; PermissionMissing when we may not make or alter it.
     """
     now = read_publication(session, name)
+    if now is None and session.is_standby:
+        raise SlotUnusable(
+            f"publication {name} does not exist, and a standby cannot make it",
+            detail=f"database {session.database}",
+            hint=f"on the primary: {create_publication(name, tables, session.server_version)};",
+        )
     statements = _statements(session, name, now, tables)
     if statements:
         _alter(session, name, statements)
         now = read_publication(session, name)
     if now is None:
         raise SlotUnusable(f"publication {name} vanished directly after it was created")
-    _check_complete(now, tables)
+    _check_complete(session, now, tables)
     return now
 
 
@@ -172,13 +178,22 @@ def _alter(session: Session, name: str, statements: Sequence[sql.Composable]) ->
         ) from None
 
 
-def _check_complete(now: Publication, tables: Collection[Table]) -> None:
-    missing = sorted(str(table.id) for table in tables if table.id not in now.tables)
-    if missing:
-        raise SlotUnusable(
-            f"publication {now.name} does not carry {', '.join(missing[:5])}"
-            + (f" and {len(missing) - 5} more" if len(missing) > 5 else ""),
-            detail="it was not made by us, so we do not alter it"
-            + ("" if now.via_root else "; it publishes partitions, not their roots"),
-            hint=f"ALTER PUBLICATION {quoted(now.name)} ADD TABLE …, or name another in `log.publication`",
-        )
+def _check_complete(session: Session, now: Publication, tables: Collection[Table]) -> None:
+    missing = sorted(
+        (table for table in tables if table.id not in now.tables), key=lambda table: table.id
+    )
+    if not missing:
+        return
+    names = [str(table.id) for table in missing]
+    parts = "" if now.via_root else "; it publishes partitions, not their roots"
+    why = "it was not made by us, so we do not alter it"
+    hint = f"ALTER PUBLICATION {quoted(now.name)} ADD TABLE …"
+    if session.is_standby:
+        why = "a standby cannot alter it"
+        hint = f"on the primary: {add_tables(now.name, missing)};"
+    raise SlotUnusable(
+        f"publication {now.name} does not carry {', '.join(names[:5])}"
+        + (f" and {len(names) - 5} more" if len(names) > 5 else ""),
+        detail=why + parts,
+        hint=f"{hint} (or name another in `log.publication`)",
+    )

@@ -17,13 +17,14 @@ from psycopg import pq, sql
 
 from pg_ingest.config.log import LogConfig
 from pg_ingest.config.model import Limits, SourceConfig
+from pg_ingest.errors import SourceBusy
 from pg_ingest.postgres.connect import open_connection, settings, settings_query, version_note
 from pg_ingest.postgres.copy import CopyFormat, CopyStream
 from pg_ingest.postgres.encryption import Encryption, encryption_of
 from pg_ingest.postgres.faults import Subject, translated
 from pg_ingest.postgres.guard import guard_of
 from pg_ingest.postgres.select import SelectQuery
-from pg_ingest.postgres.snapshot import Snapshot, snapshot_query
+from pg_ingest.postgres.snapshot import Anchor, Snapshot, snapshot_query
 from pg_ingest.postgres.tls import tls_mode
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,9 @@ _ANY_BYTES = "SQL_ASCII"
 
 _SILENCE_SECONDS = 60
 """Beyond the statement timeout, which the server would have reported."""
+
+_SNAPSHOT_GONE = ("22023", "42704", "55000")
+"""No such snapshot (before 17 and since), or nobody holds it any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +126,11 @@ class Session:
             return found
 
     @contextmanager
-    def snapshot(self, exported: str = "") -> Iterator[Snapshot]:
+    def snapshot(self, exported: str = "", *, anchor: Anchor | None = None) -> Iterator[Snapshot]:
         """A read-only repeatable-read transaction, rolled back at the end.
 
         `exported`: see just what that snapshot of another session sees, which is still open there
-        (`export_snapshot`).
+        (`export_snapshot`); or what an `anchor` does, that is still held. SourceBusy when it is not any more.
 
         The settings are bound to the transaction once more: behind a pooler in transaction mode it may run
         on another server connection than the one that was prepared.
@@ -137,14 +141,27 @@ class Session:
             self._connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
             with translated(what, role=self.role):
-                if exported:
-                    name = sql.Literal(exported)
-                    self._connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(name))
+                if name := exported or (anchor.name if anchor else ""):
+                    self._take_over(name)
                 self._connection.execute(settings_query(pinned, local=True))
             (row,) = self.rows(snapshot_query(self.server_version, self.is_standby))
-            yield Snapshot.parse(*row)
+            yield Snapshot.parse(*row, anchor=anchor)
         finally:
             self._roll_back()
+
+    def _take_over(self, name: str) -> None:
+        try:
+            self._connection.execute(
+                sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(name))
+            )
+        except psycopg.Error as error:
+            if error.sqlstate not in _SNAPSHOT_GONE:
+                raise
+            raise SourceBusy(
+                f"the snapshot that was shared in database {self.database} is gone",
+                detail=f"sqlstate {error.sqlstate}",
+                hint="the connection that held it has ended; it is tried again",
+            ) from None
 
     def export_snapshot(self) -> str:
         """The name by which other sessions see what this one's open snapshot sees, while it is open.

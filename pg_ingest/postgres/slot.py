@@ -37,6 +37,7 @@ class Slot:
         safe_wal_size: bytes that may be written before the slot is in danger, None for no limit.
         inactive_since: ISO 8601, None while active and before version 17.
         invalidation: why the server gave the slot up, if it did and says so.
+        synced: it is the copy of a slot of the primary (version 17), kept for the case of a promotion.
     """
 
     name: str
@@ -51,21 +52,68 @@ class Slot:
     safe_wal_size: int | None = None
     inactive_since: str | None = None
     invalidation: str | None = None
+    synced: bool = False
 
     @property
     def lost(self) -> bool:
-        """The server has thrown away WAL that the slot needs."""
+        """The server has given the slot up: it cannot be read any more."""
         return self.wal_status == "lost" or self.invalidation is not None
+
+    @property
+    def loss(self) -> str:
+        """Why it is lost, if it is."""
+        return self._loss.why
+
+    @property
+    def remedy(self) -> str:
+        """What keeps the server from giving it up again."""
+        return self._loss.remedy
+
+    @property
+    def _loss(self) -> _Loss:
+        return _LOSSES.get(self.invalidation or "", _LOSSES["wal_removed"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """Why a server gives a slot up, and what keeps it from doing so again."""
+
+    why: str
+    remedy: str
+
+
+_CONFLICT = "rows_removed"
+_LOSSES = {
+    "wal_removed": _Loss(
+        "the server has thrown away WAL that it needs",
+        "raise max_slot_wal_keep_size or sync more often",
+    ),
+    _CONFLICT: _Loss(
+        "the standby has replayed the removal of rows of the catalogue that it needs",
+        "set hot_standby_feedback = on there, and let it use a slot of its primary (primary_slot_name), so that"
+        " this also holds while it is disconnected",
+    ),
+    "wal_level_insufficient": _Loss(
+        "the primary's wal_level was not logical for a while",
+        "set wal_level = logical on the primary and keep it",
+    ),
+    "idle_timeout": _Loss(
+        "nobody has read it for longer than idle_replication_slot_timeout",
+        "raise idle_replication_slot_timeout or sync more often",
+    ),
+}
+"""By `invalidation_reason` of version 17 and newer; 16 only tells `conflicting` from the rest."""
+_SLOT = """
+SELECT to_jsonb(s), pg_wal_lsn_diff(
+  CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, s.restart_lsn
+)::int8
+FROM pg_replication_slots AS s WHERE slot_name = %s
+"""
 
 
 def read_slot(session: Session, name: str) -> Slot | None:
     """The slot of that name, whatever it is, or None."""
-    found = session.rows(
-        "SELECT to_jsonb(s), pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn)::int8"
-        " FROM pg_replication_slots AS s WHERE slot_name = %s",
-        (name,),
-        what=f"looking at slot {name}",
-    )
+    found = session.rows(_SLOT, (name,), what=f"looking at slot {name}")
     return _slot(*found[0]) if found else None
 
 
@@ -83,7 +131,9 @@ def _slot(row: dict[str, Any], behind: int | None) -> Slot:
         wal_status=row.get("wal_status"),
         safe_wal_size=row.get("safe_wal_size"),
         inactive_since=row.get("inactive_since"),
-        invalidation=row.get("invalidation_reason"),
+        invalidation=row.get("invalidation_reason")
+        or (_CONFLICT if row.get("conflicting") else None),
+        synced=row.get("synced", False),
     )
 
 
@@ -116,12 +166,18 @@ def usable_slot(session: Session, name: str, plugin: str) -> Slot | None:
         )
     if slot.temporary:
         raise _unusable(slot, "is temporary", "name another one in `log.slot`")
+    if slot.synced and session.is_standby:
+        raise _unusable(
+            slot,
+            "is kept by the standby as a copy of its primary's, and can be read only after a promotion",
+            "name another one in `log.slot` to read from the standby, or connect to the primary",
+        )
     if slot.lost or slot.confirmed_lsn is None:
         raise _unusable(
             slot,
-            "is lost: the server has thrown away WAL that it needs",
+            f"is lost: {slot.loss}",
             f"SELECT pg_drop_replication_slot('{name}'), remove this database's change log and reset its"
-            " log-based tables; raise max_slot_wal_keep_size or sync more often",
+            f" log-based tables; {slot.remedy}",
         )
     if slot.active_pid is not None:
         raise SlotBusy(

@@ -5,10 +5,15 @@ Facts: manual, "Replication Management Functions" and "Logical Decoding"; src/ba
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from psycopg import sql
 
+from pg_ingest.config.log import Plugin
 from pg_ingest.errors import MethodUnavailable, PermissionMissing, SlotUnusable, SourceBusy
+from pg_ingest.postgres.anchor import ANCHOR_VERSION
 from pg_ingest.postgres.faults import quoted
+from pg_ingest.postgres.protocol_slot import make_slot
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.slot import Slot, usable_slot
 
@@ -20,15 +25,12 @@ def create_slot(session: Session, name: str, plugin: str) -> Slot:
     """Create a slot and return it; everything that commits from now on will be read from it.
 
     The server first waits for all running transactions that write; `limits.query_timeout` ends that wait.
-    Raises MethodUnavailable where the server is not set up for it, PermissionMissing.
+    Raises MethodUnavailable where the server is not set up for it, PermissionMissing, and on a standby what
+    `make_slot` raises.
     """
     check_server(session)
     try:
-        session.rows(
-            "SELECT pg_create_logical_replication_slot(%s, %s)",
-            (name, plugin),
-            what=f"creating slot {name}",
-        )
+        _create(session, name, plugin)
     except SourceBusy as error:
         if "sqlstate 58P01" not in error.detail:  # undefined_file: its library is not there
             raise
@@ -56,6 +58,18 @@ def create_slot(session: Session, name: str, plugin: str) -> Slot:
             f"slot {name} vanished directly after it was created", hint="does somebody drop slots?"
         )
     return slot
+
+
+def _create(session: Session, name: str, plugin: str) -> None:
+    if not session.is_standby:
+        session.rows(
+            "SELECT pg_create_logical_replication_slot(%s, %s)",
+            (name, plugin),
+            what=f"creating slot {name}",
+        )
+        return
+    with closing(session.replication_connection()) as connection:
+        make_slot(connection, session, name, plugin)
 
 
 _ALLOWED = """
@@ -87,12 +101,17 @@ def allow_plugin(plugin: str) -> str:
 
 def check_kind(session: Session) -> None:
     """Raise MethodUnavailable where the server is of a kind or version whose log cannot be followed."""
-    if session.is_standby:
+    if session.is_standby and session.server_version < ANCHOR_VERSION:
         raise MethodUnavailable(
-            "log-based replication from a standby is not possible",
-            detail="a standby does not list the transactions that run on its primary, so the first copy"
-            " of a table could not be joined to the log without a gap",
-            hint="connect to the primary",
+            "log-based replication from a standby needs PostgreSQL 16 or newer",
+            detail="older standbys do not decode their log",
+            hint="connect to the primary, or choose another method",
+        )
+    if session.is_standby and session.log.plugin is not Plugin.PGOUTPUT:
+        raise MethodUnavailable(
+            f"log-based replication from a standby is not possible with {session.log.plugin}",
+            detail="only with pgoutput has it been tested",
+            hint="set `log.plugin: pgoutput`, or connect to the primary",
         )
     if session.server_version < OLDEST_VERSION:
         raise MethodUnavailable(

@@ -9,6 +9,21 @@ from pg_ingest.lsn import Lsn
 
 
 @dataclass(frozen=True, slots=True)
+class Anchor:
+    """A snapshot with its place in the log: it sees exactly what committed before `lsn`. See `anchor.py`.
+
+    Attributes:
+        name: by which sessions in the same database take it over.
+        lsn: it sees a transaction if the record of its commit begins before this position, and no other.
+        asked_at: how far the log was when the snapshot was asked for. What ran there has ended before `lsn`.
+    """
+
+    name: str
+    lsn: Lsn
+    asked_at: Lsn
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One consistent view of a database.
 
@@ -21,6 +36,7 @@ class Snapshot:
         xmax: no transaction id from here on is visible.
         in_progress: ids between the two that were still running, so are not visible; always empty on a
             standby, where the primary's running transactions are not listed.
+        anchor: where it is one whose place in the log is known, which `lsn` then is.
 
     Ids are 64-bit (with epoch). Source: https://www.postgresql.org/docs/current/functions-info.html
     """
@@ -30,13 +46,15 @@ class Snapshot:
     xmin: int
     xmax: int
     in_progress: tuple[int, ...]
+    anchor: Anchor | None = None
 
     @classmethod
-    def parse(cls, lsn: str, taken_at: str, visible: str) -> Self:
+    def parse(cls, lsn: str, taken_at: str, visible: str, *, anchor: Anchor | None = None) -> Self:
         """Build from texts; `visible` is `pg_snapshot`'s (`xmin:xmax:id,id`)."""
         xmin, xmax, running = visible.split(":")
         ids = tuple(int(one) for one in running.split(",") if one)
-        return cls(Lsn.parse(lsn), taken_at, int(xmin), int(xmax), ids)
+        place = Lsn.parse(lsn) if anchor is None else anchor.lsn
+        return cls(place, taken_at, int(xmin), int(xmax), ids, anchor)
 
 
 def snapshot_query(server_version: int, is_standby: bool) -> str:

@@ -32,6 +32,24 @@ def files_of(session: Session, table: Table) -> Mapping[int, int | None]:
     return dict(session.rows(_FILES, [table.oid, partitioned], what=f"looking at {table.id}"))
 
 
+_FILES_SEEN = """
+WITH RECURSIVE tree(oid) AS (
+  SELECT %s::oid
+  UNION ALL
+  SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i JOIN tree AS t ON i.inhparent = t.oid WHERE %s
+)
+SELECT t.oid::int8, nullif(c.relfilenode, 0)::int8
+FROM tree AS t JOIN pg_catalog.pg_class AS c ON c.oid = t.oid
+"""
+
+
+def files_seen(session: Session, table: Table) -> Mapping[int, int | None]:
+    """As `files_of`, but what they were for the snapshot that the session is in, however old it is."""
+    partitioned = table.kind is RelationKind.PARTITIONED
+    what = f"looking at {table.id}"
+    return dict(session.rows(_FILES_SEEN, [table.oid, partitioned], what=what))
+
+
 def digest(files: Mapping[int, int | None]) -> str:
     """The same text for the same files: short enough for a bookmark."""
     listed = ",".join(f"{oid}:{file}" for oid, file in sorted(files.items()))
