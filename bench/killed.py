@@ -146,9 +146,9 @@ class Killed:
 
     def _started(self, command: list[str]) -> subprocess.Popen[str]:
         """A run; what is stored by then is known from the file, because a kill may come before it is told."""
-        self.stored = frozenset[int]()
-        for load in DuckDbDestination(self._warehouse).chunked_loads():
-            self.stored = frozenset(number + 1 for number in load.done)
+        loads = DuckDbDestination(self._warehouse).chunked_loads()
+        done = loads[0].done if loads else range(self.chunks)
+        self.stored = frozenset(number + 1 for number in done)
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def _until_killed(self, command: list[str], *, all_chunks: bool) -> None:

@@ -2,7 +2,8 @@
 
     python -m pg_ingest_tests.chunk_crash METHOD HOST PORT USER DATABASE FOLDER SLOT STEP WHEN N
 
-METHOD is one of TABLES, STEP the name of a method of DuckDbDestination, WHEN `before` or `after`. Writes the number of each chunk that is stored. Exits 0 when the step was not called so often.
+METHOD is one of TABLES, STEP the name of a method of DuckDbDestination, WHEN `before` or `after`. Writes the
+number of each chunk that is stored. Exits 0 when the step was not called so often.
 """
 
 from __future__ import annotations
