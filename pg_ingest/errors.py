@@ -6,7 +6,8 @@ says what to do)::
     PgIngestError
     ├── PassingFault            heals by itself: Dagster retries
     │   ├── SourceUnreachable       the server cannot be reached, or the connection broke
-    │   ├── SourceBusy              too many connections, a lock or statement timeout, a recovery conflict
+    │   ├── SourceBusy              too many connections, a lock that is not granted in time
+    │   │   └── StatementCancelled      a recovery conflict, a timeout: smaller statements may pass
     │   ├── DestinationBusy         another process holds the destination
     │   └── SlotBusy                another reader holds the replication slot
     └── PersonMustAct           does not heal: Dagster does not retry
@@ -66,7 +67,11 @@ class SourceUnreachable(PassingFault):
 
 
 class SourceBusy(PassingFault):
-    """The server is up but refuses for now: connections, locks, timeouts, recovery conflicts."""
+    """The server is up but refuses for now: connections, locks, statements that it cancels."""
+
+
+class StatementCancelled(SourceBusy):
+    """The server did not let a statement run to its end: a recovery conflict, a timeout, an administrator."""
 
 
 class DestinationBusy(PassingFault):

@@ -3,16 +3,18 @@
 The order is what keeps both sides whole. Rows go into a stage that nobody sees. The source's snapshot and
 session are closed before the commit, so that a slow destination never holds back the source's vacuum. Then rows
 and bookmark become visible in one transaction of the destination. A failure anywhere leaves the destination as
-it was, and since the bookmark is where it was too, the next run simply does the work again.
+it was, and since the bookmark is where it was too, the next run simply does the work again. A statement that
+the server cancels is tried again at once, in smaller ones where the method allows it (`methods/pieces.py`).
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
+from functools import partial
 
 from pg_ingest.batch import Batch, Everything, LoadReport, Reading, Window
 from pg_ingest.bookmark import Bookmark
@@ -24,6 +26,7 @@ from pg_ingest.destinations.destination import (
     Stage,
 )
 from pg_ingest.load_chunks import TableRequest, load_in_chunks
+from pg_ingest.methods.pieces import until_it_passes
 from pg_ingest.methods.registry import reader_for
 from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.server import Server
@@ -71,35 +74,47 @@ def replicate(
     chunked = load_in_chunks(server, destination, load, notes)
     if isinstance(chunked, LoadReport):
         return chunked
-    with ExitStack() as staging:
-        with server.session(database) as session:
-            begun_at = _wal_position(session)
-            table = describe(session, load.replication.table)
-            stage, reading, draft = _staged(load, table, session, destination, staging, chunked)
-            draft.notes = tuple(dict.fromkeys((*notes, *draft.notes)))
-            lag = _wal_position(session) - begun_at
-        report = stage.commit(reading.scope, reading.bookmark, draft)
+    report = until_it_passes(
+        chunked, lambda pieces: _read_once(server, destination, load, chunked, notes, pieces)
+    )
     log.info(
         "stored table=%s rows=%d bytes=%d inserted=%d updated=%d deleted=%d seconds=%.1f",
         *(load.stream, report.rows_read, report.bytes_read, report.counts.inserted),
         *(report.counts.updated, report.counts.deleted, report.duration_s),
     )
+    return report
+
+
+def _read_once(
+    server: Server,
+    destination: Destination,
+    load: TableRequest,
+    bookmark: Bookmark | None,
+    notes: Sequence[str],
+    pieces: int,
+) -> LoadReport:
+    with ExitStack() as staging:
+        with server.session(load.database) as session:
+            begun_at = _wal_position(session)
+            table = describe(session, load.replication.table)
+            read = partial(reader_for(load.replication.method, pieces), session)
+            stage, reading, draft = _staged(load, table, read, destination, staging, bookmark)
+            draft.notes = tuple(dict.fromkeys((*notes, *draft.notes)))
+            lag = _wal_position(session) - begun_at
+        report = stage.commit(reading.scope, reading.bookmark, draft)
     return replace(report, lag_bytes=lag, extra={**report.extra, "table": table})
 
 
 def _staged(
     load: TableRequest,
     table: Table,
-    session: Session,
+    read: Callable[..., AbstractContextManager[Reading]],
     destination: Destination,
     staging: ExitStack,
     bookmark: Bookmark | None,
 ) -> tuple[Stage, Reading, LoadReportDraft]:
     """All rows in a stage that `staging` holds open; the source's snapshot is over when this returns."""
-    read = reader_for(load.replication.method)
-    with read(
-        *(session, load.replication, table, bookmark), reset=load.reset, window=load.window
-    ) as reading:
+    with read(load.replication, table, bookmark, reset=load.reset, window=load.window) as reading:
         if bookmark is not None and reading.phase == "snapshot":
             _say(load, reading)
         draft = LoadReportDraft(

@@ -164,9 +164,13 @@ class Start:
     @property
     def changed(self) -> tuple[Condition, ...]:
         """What a row must meet one of to be read; empty where all are."""
+        return self.written(self.now.xmax)
+
+    def written(self, xmax: int) -> tuple[Condition, ...]:
+        """The same for a snapshot that sees no id from `xmax` on."""
         if self.old is None:
             return ()
-        written = WrittenBetween(self.old.xmin, max(self.now.xmax, self.old.xmin))
+        written = WrittenBetween(self.old.xmin, max(xmax, self.old.xmin))
         return (written, InPartitions(self.came)) if self.came else (written,)
 
 
@@ -187,6 +191,16 @@ def started(
         return Start(None, now, (), (f"all rows are read again: {reason}",))
     came = _came(bookmark.partitions, now.partitions)
     return Start(bookmark, now, came, tuple(_notes(bookmark, now, came)))
+
+
+def durable_start(
+    moment: Moment, plan: Plan, server: str, bookmark: Bookmark | None, *, reset: bool
+) -> Start:
+    """As `started`, with a position that a crash of the server leaves true, settled before any row is read."""
+    start = started(moment, plan, server, bookmark, reset=reset)
+    before = 0 if start.old is None else start.old.xmin
+    safe = max(before, _durable(moment, start.now.xmin))
+    return replace(start, now=replace(start.now, xmin=safe))
 
 
 def _bookmark(moment: Moment, plan: Plan, server: str) -> XminBookmark:

@@ -110,18 +110,19 @@ class _News:
 def _looked(moment: Moment, plan: Plan, start: Start, *, deletes: bool) -> _News:
     now, old = start.now, start.old
     if not deletes:
-        return _News(changed=True, may_lack=False, bookmark=_bookmark(now, None))
+        return _News(changed=True, may_lack=False, bookmark=counted(now, None))
     conditions: list[Condition] = [Either(start.changed), WrittenBetween(now.xmin, now.xmax)]
     total, changed, open_ended = count_rows(moment.session, plan.table, plan.where, conditions)
     before = old.rows if isinstance(old, DeltaSnapshotBookmark) else None
     return _News(
         changed=old is None or changed > 0,
         may_lack=old is not None and total - changed != before,
-        bookmark=_bookmark(now, None if open_ended else total),
+        bookmark=counted(now, None if open_ended else total),
     )
 
 
-def _bookmark(now: XminBookmark, rows: int | None) -> DeltaSnapshotBookmark:
+def counted(now: XminBookmark, rows: int | None) -> DeltaSnapshotBookmark:
+    """The bookmark, with how many rows there were."""
     known = {each.name: getattr(now, each.name) for each in fields(XminBookmark)}
     return DeltaSnapshotBookmark(**known, rows=rows)
 
@@ -144,19 +145,20 @@ def _batches(
         return
     if news.changed:
         for batch in moment.rows(plan.rows(Either(start.changed))):
-            yield _whole(batch, schema) if news.may_lack else batch
+            yield whole(batch, schema) if news.may_lack else batch
     if news.may_lack:
         for batch in moment.rows(plan.keys(Neither(start.changed))):
-            yield _listed(batch, schema)
+            yield listed(batch, schema)
 
 
-def _whole(batch: Batch, schema: pa.Schema) -> Batch:
+def whole(batch: Batch, schema: pa.Schema) -> Batch:
+    """Rows that came whole, with LISTED."""
     listed = pa.repeat(pa.scalar(False), batch.rows.num_rows)
     rows = pa.RecordBatch.from_arrays([*batch.rows.columns, listed], schema=schema)
     return Batch(rows, batch.rejected, batch.size)
 
 
-def _listed(batch: Batch, schema: pa.Schema) -> Batch:
+def listed(batch: Batch, schema: pa.Schema) -> Batch:
     """Rows of which only the key is known; one whose key cannot be stored has no stored row either."""
     count = batch.rows.num_rows
     known = {name: batch.rows.column(name) for name in batch.rows.schema.names}
@@ -174,4 +176,4 @@ def beginning(session: Session, replication: Replication, table: Table) -> Begin
     How many rows there were is not known then, so all keys travel when the chunks are caught up.
     """
     plan = planned(session, replication, table)
-    return changed_rows.beginning(plan, lambda: _bookmark(first_position(session, plan), None))
+    return changed_rows.beginning(plan, lambda: counted(first_position(session, plan), None))

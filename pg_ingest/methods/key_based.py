@@ -73,21 +73,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from pg_ingest.batch import Everything, Keys, Reading
+from pg_ingest.batch import Batch, Everything, Keys, Reading
 from pg_ingest.bookmark import Bookmark, KeyBasedBookmark, Partition, method_of
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.types import arrow_schema
 from pg_ingest.errors import BookmarkUnusable, ConfigError
 from pg_ingest.methods.chunks import Beginning
 from pg_ingest.methods.columns import chosen_columns, key_columns
+from pg_ingest.methods.moment import at_one_moment
 from pg_ingest.methods.partitions import came_with_rows
-from pg_ingest.methods.position import settled, sighted, watched
+from pg_ingest.methods.pieces import Pieces, columns_to_cut_by
+from pg_ingest.methods.position import Sighting, Watch, settled, sighted, watched
 from pg_ingest.methods.replication_key import followed_key
 from pg_ingest.methods.rows import rows_at_once
 from pg_ingest.postgres.keys import from_key_on
 from pg_ingest.postgres.partitions import partitions_of
-from pg_ingest.postgres.select import SelectQuery, select_rows
+from pg_ingest.postgres.select import Condition, SelectQuery, select_rows
 from pg_ingest.postgres.session import Session
+from pg_ingest.postgres.snapshot import Snapshot
 from pg_ingest.table import Column, Table
 
 
@@ -113,10 +116,55 @@ class _Plan:
         kind = self.followed.type.display
         return KeyBasedBookmark(self.followed.name, kind, None, (), names, self.where, self.key)
 
-    def query(self, position: str | None) -> SelectQuery:
-        """The rows from `position` on."""
-        bounds = () if position is None else (from_key_on(self.followed, position),)
-        return select_rows(self.table, self.columns, where=self.where, bounds=bounds)
+    def query(self, *conditions: Condition) -> SelectQuery:
+        """The rows that meet all conditions."""
+        return select_rows(self.table, self.columns, where=self.where, bounds=conditions)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """All that is known before the snapshot.
+
+    Attributes:
+        old: the bookmark to go on from, None to begin anew.
+        again: rows below its position are read as well.
+        start: the position from which on rows are read, None for all.
+    """
+
+    plan: _Plan
+    old: KeyBasedBookmark | None
+    again: bool
+    start: str | None
+    partitions: tuple[Partition, ...]
+    sighting: Sighting
+    watch: Watch
+    notes: tuple[str, ...]
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What a row must meet to be read."""
+        return () if self.start is None else (from_key_on(self.plan.followed, self.start),)
+
+    def reading(self, snapshot: Snapshot, batches: Iterator[Batch]) -> Reading:
+        """What is read in that snapshot, or not before it."""
+        plan, old = self.plan, self.old
+        settlement = settled(old or plan.begin(), self.sighting, self.watch, snapshot)
+        new = replace(
+            plan.begin(),
+            position=settlement.position,
+            pending=settlement.pending,
+            partitions=self.partitions,
+        )
+        return Reading(
+            schema=arrow_schema(plan.columns),
+            batches=batches,
+            scope=Everything(plan.unproven_key) if old is None else Keys(plan.key),
+            bookmark=new,
+            phase="snapshot" if old is None or self.again else "incremental",
+            position_from=self.start or "",
+            position_to=new.position or "",
+            notes=[*self.notes, *settlement.notes],
+        )
 
 
 @contextmanager
@@ -134,40 +182,61 @@ def read(
     Raises BookmarkUnusable, MethodUnavailable, ConfigError for a window, SourceTableChanged,
     PermissionMissing, QueryRefused.
     """
+    asked = _asked(session, replication, table, bookmark, reset=reset, window=window)
+    with rows_at_once(session, table, asked.plan.query(*asked.conditions)) as rows:
+        yield asked.reading(rows.snapshot, rows.batches)
+
+
+@contextmanager
+def read_in_pieces(
+    session: Session,
+    replication: Replication,
+    table: Table,
+    bookmark: Bookmark | None,
+    *,
+    reset: bool,
+    window: tuple[str, str] | None,
+    count: int,
+) -> Iterator[Reading]:
+    """The same rows in `count` pieces, see `pieces.py`; raises NotInPieces as well."""
+    asked = _asked(session, replication, table, bookmark, reset=reset, window=window)
+    plan = asked.plan
+    split = columns_to_cut_by(table, plan.key)
+    with at_one_moment(session, table) as first:
+        reading = asked.reading(first.snapshot, iter(()))
+    known = asked.conditions
+    pieces = Pieces(session, table, split, first.snapshot, first.files, count, among=known)
+    reading.batches = pieces.all_of(
+        reading, lambda moment, bounds: moment.rows(plan.query(bounds, *known))
+    )
+    yield reading
+
+
+def _asked(
+    session: Session,
+    replication: Replication,
+    table: Table,
+    bookmark: Bookmark | None,
+    *,
+    reset: bool,
+    window: tuple[str, str] | None,
+) -> _Asked:
     if window is not None:
         raise ConfigError(
             f"{table.id} is read by its key, not in windows",
             hint="take `method: full_table` for a table with `partition_by`",
         )
     plan = _plan(session, replication, table)
-    session.explain(plan.query(None))
+    session.explain(plan.query())
     notes: list[str] = []
     old = None if reset else _continued(bookmark, plan, notes)
     since = old or plan.begin()
     partitions = partitions_of(session, table)
     again = old is not None and _reads_more(session, old, plan, partitions, notes)
-
     sighting = sighted(session, table, plan.followed, plan.where, since)
     watch = watched(session, since, sighting)
     start = None if again or sighting.detached else since.position
-    with rows_at_once(session, table, plan.query(start)) as rows:
-        settlement = settled(since, sighting, watch, rows.snapshot)
-        new = replace(
-            plan.begin(),
-            position=settlement.position,
-            pending=settlement.pending,
-            partitions=partitions,
-        )
-        yield Reading(
-            schema=arrow_schema(plan.columns),
-            batches=rows.batches,
-            scope=Everything(plan.unproven_key) if old is None else Keys(plan.key),
-            bookmark=new,
-            phase="snapshot" if old is None or again else "incremental",
-            position_from=start or "",
-            position_to=new.position or "",
-            notes=notes + settlement.notes,
-        )
+    return _Asked(plan, old, again, start, partitions, sighting, watch, tuple(notes))
 
 
 def beginning(session: Session, replication: Replication, table: Table) -> Beginning:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Protocol
 
 from pg_ingest.batch import Reading
@@ -12,6 +13,7 @@ from pg_ingest.config.model import Method
 from pg_ingest.config.selection import Replication
 from pg_ingest.errors import MethodUnavailable
 from pg_ingest.methods import (
+    changed_pieces,
     delta_snapshot,
     diff_chunks,
     full_table,
@@ -20,6 +22,7 @@ from pg_ingest.methods import (
     xmin,
 )
 from pg_ingest.methods.chunks import Beginning
+from pg_ingest.methods.pieces import NotInPieces
 from pg_ingest.postgres.session import Session
 from pg_ingest.table import Table
 
@@ -116,8 +119,40 @@ def catch_up_of(method: Method) -> CatchUp:
     return catching_up
 
 
-def reader_for(method: Method) -> Reader:
-    """The reader of a method; raise MethodUnavailable where one table alone cannot be read by it."""
+class PieceReader(Protocol):
+    """As Reader, in about `count` statements with a snapshot each; see `pieces.py`."""
+
+    def __call__(
+        self,
+        session: Session,
+        replication: Replication,
+        table: Table,
+        bookmark: Bookmark | None,
+        *,
+        reset: bool,
+        window: tuple[str, str] | None,
+        count: int,
+    ) -> AbstractContextManager[Reading]:
+        """Raises NotInPieces where the table cannot be cut."""
+        ...
+
+
+_IN_PIECES: dict[Method, PieceReader] = {
+    Method.KEY_BASED: key_based.read_in_pieces,
+    Method.XMIN: changed_pieces.xmin,
+    Method.DELTA_SNAPSHOT: changed_pieces.delta_snapshot,
+}
+
+
+def reader_for(method: Method, pieces: int = 1) -> Reader:
+    """The reader of a method, in one statement or in pieces.
+
+    Raises MethodUnavailable where one table alone cannot be read by it, NotInPieces where it needs one moment.
+    """
+    if pieces > 1:
+        if method not in _IN_PIECES:
+            raise NotInPieces(f"{method} reads all rows at one moment")
+        return partial(_IN_PIECES[method], count=pieces)
     try:
         return _READERS[method]
     except KeyError:

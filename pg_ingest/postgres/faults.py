@@ -30,6 +30,7 @@ from pg_ingest.errors import (
     SourceBusy,
     SourceTableChanged,
     SourceUnreachable,
+    StatementCancelled,
 )
 from pg_ingest.table import TableId
 
@@ -165,7 +166,7 @@ _MEANINGS: dict[str, _Meaning] = {
         "the destination took longer than the idle timeout; it is tried again",
     ),
     "25P04": _Meaning(
-        SourceBusy,
+        StatementCancelled,
         "the server's transaction_timeout struck",
         "ALTER ROLE … SET transaction_timeout = 0 for this role",
     ),
@@ -173,7 +174,7 @@ _MEANINGS: dict[str, _Meaning] = {
     "3D000": _Meaning(LoginFailed, "the database does not exist", "check `databases`"),
     "3F000": _Meaning(SourceTableChanged, "the schema does not exist", _DISCOVER),
     "40": _Meaning(
-        SourceBusy,
+        StatementCancelled,
         "cancelled by a conflict with recovery on the standby",
         "raise `max_standby_streaming_delay` or set `hot_standby_feedback = on` on the standby, or"
         " read from the primary",
@@ -200,7 +201,7 @@ _MEANINGS: dict[str, _Meaning] = {
     ),
     "55": _Meaning(SourceBusy, "it is in use", "it is tried again"),
     "57014": _Meaning(
-        SourceBusy,
+        StatementCancelled,
         "the statement was cancelled",
         "by a timeout (`limits.statement_timeout`, `limits.query_timeout`) or by an administrator;"
         " it is tried again",

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from psycopg import sql
 
 from pg_ingest.postgres.keys import base_type
-from pg_ingest.postgres.select import relation
+from pg_ingest.postgres.select import Condition, relation
 from pg_ingest.postgres.session import Session
 from pg_ingest.table import Column, RelationKind, Table, TypeKind
 
@@ -163,16 +163,58 @@ def key_ranges(
     return ranges_between(columns, _bounds(session, table, columns, count, some))
 
 
-def parts_of(session: Session, table: Table, whole: KeyRange, count: int) -> tuple[KeyRange, ...]:
-    """About `count` ranges with as many rows each that are `whole` together.
+def parts_of(
+    session: Session,
+    table: Table,
+    whole: KeyRange,
+    count: int,
+    among: Sequence[Condition] = (),
+) -> tuple[KeyRange, ...]:
+    """About `count` ranges that are `whole` together, each with as many of the rows that meet all of `among`.
 
-    Reads all keys in it, from their index as a rule, under `limits.query_timeout`.
+    Reads all keys of these, from their index as a rule, under `limits.query_timeout`.
     """
     if count < 2:
         return (whole,)
-    some = sql.SQL("WHERE {}").format(whole.predicate())
-    bounds = _bounds(session, table, whole.columns, count, some)
-    first, *others = ranges_between(whole.columns, bounds)
+    return _within(whole, _bounds(session, table, whole.columns, count, _meeting(whole, among)))
+
+
+def cut(
+    session: Session,
+    table: Table,
+    whole: KeyRange,
+    count: int,
+    *,
+    share: float,
+    among: Sequence[Condition] = (),
+) -> tuple[KeyRange, ...]:
+    """As `parts_of`, with bounds that are sampled where looking at all keys would take longer.
+
+    Args:
+        share: about the part of the table that each of the ranges will be.
+    """
+    _, total, _ = _pages(session, table)
+    wanted = _PAGES_PER_RANGE / max(share, 1e-9)
+    if count >= 2 and wanted < count * share * total:
+        percent = round(100.0 * wanted / total, 6)
+        sample = sql.SQL("TABLESAMPLE SYSTEM ({}) {}").format(
+            sql.Literal(percent), _meeting(whole, among)
+        )
+        bounds = _bounds(session, table, whole.columns, count, sample)
+        if len(bounds) >= count - 1:
+            return _within(whole, bounds)
+    return parts_of(session, table, whole, count, among)
+
+
+def _meeting(whole: KeyRange, among: Sequence[Condition]) -> sql.Composable:
+    conditions = [one.predicate() for one in (whole, *among)]
+    return sql.SQL("WHERE {}").format(sql.SQL(" AND ").join(conditions))
+
+
+def _within(whole: KeyRange, bounds: Sequence[Values]) -> tuple[KeyRange, ...]:
+    """The ranges that these bounds leave of `whole`; one that is its own lower bound leaves nothing below."""
+    inner = [values for values in bounds if values != whole.lower]
+    first, *others = ranges_between(whole.columns, inner)
     parts = [replace(first, lower=whole.lower), *others]
     return (*parts[:-1], replace(parts[-1], end=whole.end))
 

@@ -18,6 +18,7 @@ from pg_ingest.errors import (
     SourceBusy,
     SourceTableChanged,
     SourceUnreachable,
+    StatementCancelled,
 )
 from pg_ingest.postgres.faults import Subject, fault_of, grant_select, translated
 from pg_ingest.table import TableId
@@ -34,12 +35,12 @@ READING = Subject("reading public.orders", ORDERS, "app")
         ("0A000", QueryRefused),
         ("25006", QueryRefused),
         ("25P03", SourceUnreachable),
-        ("25P04", SourceBusy),
+        ("25P04", StatementCancelled),
         ("28000", LoginFailed),
         ("3D000", LoginFailed),
         ("3F000", SourceTableChanged),
-        ("40001", SourceBusy),
-        ("40P01", SourceBusy),
+        ("40001", StatementCancelled),
+        ("40P01", StatementCancelled),
         ("42501", PermissionMissing),
         ("42601", QueryRefused),
         ("42703", SourceTableChanged),
@@ -50,7 +51,7 @@ READING = Subject("reading public.orders", ORDERS, "app")
         ("55000", QueryRefused),
         ("55006", SlotBusy),
         ("55P03", SourceBusy),
-        ("57014", SourceBusy),
+        ("57014", StatementCancelled),
         ("57P01", SourceUnreachable),
         ("57P02", SourceUnreachable),
         ("57P03", SourceUnreachable),
@@ -90,7 +91,7 @@ def test_conflict_with_recovery_is_explained() -> None:
         ("42703", 'column "x" does not exist', QueryRefused),
         ("22007", 'invalid input syntax for type date: "x"', QueryRefused),
         ("42501", "permission denied for table orders", PermissionMissing),
-        ("57014", "canceling statement due to statement timeout", SourceBusy),
+        ("57014", "canceling statement due to statement timeout", StatementCancelled),
         ("57P01", "terminating connection", SourceUnreachable),
     ],
 )
