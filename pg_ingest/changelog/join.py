@@ -1,5 +1,7 @@
 """A change log and the slot that fills it: made together, and recognised as belonging together.
 
+After a promotion they still do if all that was captured is part of the server's history (`timeline.py`).
+
 The slot is never ahead of the log (`capture.py`). If it is, somebody else moved it, changes are lost to us, and
 only a person can say what to do. The same holds for a slot that is gone, and for another server.
 """
@@ -11,12 +13,14 @@ import time
 
 from pg_ingest.changelog.log import ChangeLog
 from pg_ingest.changelog.manifest import Manifest
+from pg_ingest.changelog.timeline import on_timeline
 from pg_ingest.errors import SlotUnusable
 from pg_ingest.lsn import Lsn
 from pg_ingest.postgres.log_end import flushed_lsn, system_identifier
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.slot import usable_slot
 from pg_ingest.postgres.slot_creation import create_slot
+from pg_ingest.postgres.timeline import timeline_of
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +41,9 @@ def join_slot(
     found = usable_slot(session, slot, plugin)
     server = system_identifier(session)
     if manifest is not None:
-        _check(manifest, slot, server, None if found is None else found.confirmed_lsn)
+        _check_server(manifest, server)
+        manifest = on_timeline(session, changelog, manifest, _START_AGAIN)
+        _check_slot(manifest, slot, None if found is None else found.confirmed_lsn)
         if manifest.position > flushed_lsn(session):
             raise SlotUnusable(
                 "the server's log ends before what was captured",
@@ -57,6 +63,7 @@ def join_slot(
         begin=position,
         position=position,
         captured_at=time.time(),
+        timeline=timeline_of(session),
     )
     changelog.commit(manifest)
     log.info("change log begins: slot=%s lsn=%s", slot, Lsn(position))
@@ -87,13 +94,16 @@ _START_AGAIN = (
 )
 
 
-def _check(manifest: Manifest, slot: str, server: int, confirmed: Lsn | None) -> None:
+def _check_server(manifest: Manifest, server: int) -> None:
     if manifest.system_identifier != server:
         raise SlotUnusable(
             "this is another server than the one the change log was captured from",
             detail=f"system identifier {server} instead of {manifest.system_identifier}",
             hint=f"connect to the right one, or {_START_AGAIN}",
         )
+
+
+def _check_slot(manifest: Manifest, slot: str, confirmed: Lsn | None) -> None:
     if manifest.slot != slot:
         raise SlotUnusable(
             f"the change log was captured from slot {manifest.slot}, not from {slot}",
@@ -103,7 +113,8 @@ def _check(manifest: Manifest, slot: str, server: int, confirmed: Lsn | None) ->
         raise SlotUnusable(
             f"slot {slot} is gone",
             detail=f"captured up to {Lsn(manifest.position)}; what committed since is lost to the log",
-            hint=f"who dropped it, or was the server replaced by a standby? Then {_START_AGAIN}",
+            hint="who dropped it, or was the server replaced by a standby (only a failover slot is there too,"
+            f" since PostgreSQL 17)? Then {_START_AGAIN}",
         )
     if confirmed > manifest.position:
         raise SlotUnusable(

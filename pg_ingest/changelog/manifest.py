@@ -55,6 +55,8 @@ class Manifest:
         next_number: of the next segment.
         segments: oldest first; per table in the order of the log.
         layouts: what wal2json listed of each relation last, by its oid.
+        timeline: the server's at the last capture, 0 where that is not known.
+        timeline_ends: where those before it were left, by their numbers.
     """
 
     source: str
@@ -68,6 +70,8 @@ class Manifest:
     segments: tuple[Segment, ...] = ()
     format: int = FORMAT
     layouts: dict[int, Layout] = field(default_factory=dict)
+    timeline: int = 0
+    timeline_ends: dict[int, int] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
