@@ -70,6 +70,12 @@ def sshd() -> Path | None:
     return _required(None if found is None else Path(found))
 
 
+def pgbouncer() -> Path | None:
+    """PgBouncer's program, or None."""
+    found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    return _required(None if found is None else Path(found))
+
+
 def _required(found: Path | None) -> Path | None:
     if found is None and os.environ.get("PG_INGEST_TEST_ALL"):
         raise FileNotFoundError("PG_INGEST_TEST_ALL is set, but a server is missing: see .ci/run")
@@ -80,6 +86,7 @@ needs_system_server = pytest.mark.skipif(
     system_server() is None, reason=f"needs {_SYSTEM_PACKAGES}"
 )
 needs_sshd = pytest.mark.skipif(sshd() is None, reason="needs OpenSSH's sshd (openssh-server)")
+needs_pgbouncer = pytest.mark.skipif(pgbouncer() is None, reason="needs pgbouncer")
 
 
 def describe() -> list[str]:
@@ -94,6 +101,7 @@ def describe() -> list[str]:
     for what, where, remedy in (
         ("TLS and wal2json", system_server(), _SYSTEM_PACKAGES),
         ("SSH tunnels", sshd(), "openssh-server"),
+        ("connection poolers", pgbouncer(), "pgbouncer"),
     ):
         lines.append(f"{what}: {where}" if where else f"{what}: not tested, install {remedy}")
     return lines

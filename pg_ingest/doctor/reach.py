@@ -28,6 +28,12 @@ Findings = Generator[Finding, None, str]
 """Findings, and why nothing that depends on them can be looked at: empty when it can."""
 
 
+_PAST_THE_POOLER = (
+    "connect to the database itself: a pooler may hand each transaction to another session, so locks on the"
+    " slot do not hold, and replication commands do not pass"
+)
+
+
 def check_way(source: str, settings: SourceConfig) -> Findings:
     """Whether the server may be tried at all: secrets can be read, somebody answers."""
     secrets = list(check_secrets(source, settings))
@@ -40,13 +46,7 @@ def check_way(source: str, settings: SourceConfig) -> Findings:
     host = way[-1]
     pooler = pooler_of(settings.host)
     if pooler is not None:
-        yield warning(
-            source,
-            Test.POOLER,
-            f"{settings.host} is {pooler}",
-            "connect to the database itself: a pooler may hand each transaction to another session, so"
-            " locks on the slot do not hold, and replication commands do not pass",
-        )
+        yield warning(source, Test.POOLER, f"{settings.host} is {pooler}", _PAST_THE_POOLER)
     why = ""
     if any(finding.verdict is Verdict.FAILED for finding in secrets):
         why = "because a secret cannot be read"
@@ -114,6 +114,13 @@ def login_finding(subject: str, error: PgIngestError) -> Finding:
         elif error.message.startswith("database "):
             test = Test.DATABASE
     return failed(subject, test, error)
+
+
+def check_pooler(source: str, settings: SourceConfig, session: Session) -> Iterator[Finding]:
+    """Whether a pooler is in between whose host does not say so."""
+    if session.pooled and pooler_of(settings.host) is None:
+        fact = "the server's process has another number than the login was told: a pooler is in between"
+        yield warning(source, Test.POOLER, fact, _PAST_THE_POOLER)
 
 
 def check_encryption(source: str, settings: SourceConfig, session: Session) -> Finding:

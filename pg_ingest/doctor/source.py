@@ -9,7 +9,7 @@ from pg_ingest.config.model import IngestConfig, Method, SourceConfig
 from pg_ingest.config.selection import Selection, select
 from pg_ingest.doctor.database import Visit, check_database
 from pg_ingest.doctor.finding import Finding, Test, Verdict, failed, passed, skipped, warning
-from pg_ingest.doctor.reach import check_encryption, check_way, login_finding
+from pg_ingest.doctor.reach import check_encryption, check_pooler, check_way, login_finding
 from pg_ingest.doctor.server import check_identity, check_room
 from pg_ingest.doctor.speed import check_speed
 from pg_ingest.doctor.wal import check_wal
@@ -98,6 +98,7 @@ def _enter_all(state: _Examination) -> Iterator[Finding]:
 def _first_look(state: _Examination, session: Session) -> Iterator[Finding]:
     state.provider = recognise(session)
     yield check_encryption(state.source, state.settings, session)
+    yield from check_pooler(state.source, state.settings, session)
     yield from check_identity(session, state.provider)
 
 

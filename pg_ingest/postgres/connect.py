@@ -2,6 +2,11 @@
 
 Secrets are read here, for each connection anew, and go nowhere but to libpq. Settings follow in one query
 after the login rather than as the startup packet's `options`, which connection poolers refuse.
+
+Behind a pooler in transaction mode they would stay with a server process that somebody else gets next: an
+application of the same role would find itself read-only, with another search_path and timeouts. A pooler gives
+its clients process numbers of its own. So where the server calls its process otherwise than the login did,
+nothing is set for longer than a transaction (`Session.pooled`).
 """
 
 from __future__ import annotations
@@ -65,7 +70,12 @@ def open_connection(
     try:
         refuse_old(connection.info.server_version, config.host)
         with translated(f"preparing a session in database {database}", role=config.user):
-            connection.execute(settings_query(settings(config, connection.info.server_version)))
+            chosen_settings = settings(config, connection.info.server_version)
+            through: sql.Composable = sql.SQL("false")
+            if not replication:  # which no pooler shares
+                number = sql.Literal(connection.info.backend_pid)
+                through = sql.SQL("pg_catalog.pg_backend_pid() <> {}").format(number)
+            connection.execute(_settings_query(chosen_settings, through))
     except BaseException:
         connection.close()
         raise
@@ -152,9 +162,13 @@ def settings(config: SourceConfig, server_version: int) -> dict[str, str]:
 
 def settings_query(chosen: dict[str, str], *, local: bool = False) -> sql.Composed:
     """One SELECT that applies the settings; `local` binds them to the transaction."""
+    return _settings_query(chosen, sql.SQL("true" if local else "false"))
+
+
+def _settings_query(chosen: dict[str, str], local: sql.Composable) -> sql.Composed:
     calls = (
         sql.SQL("pg_catalog.set_config({}, {}, {})").format(
-            sql.Literal(name), sql.Literal(value), sql.SQL(str(local).lower())
+            sql.Literal(name), sql.Literal(value), local
         )
         for name, value in chosen.items()
     )

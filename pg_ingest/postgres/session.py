@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,8 @@ class Session:
         database: where it is connected to.
         server_version: as in 180001.
         is_standby: the server is in recovery.
+        pooled: a connection pooler is in between, so each statement outside of a transaction gets one of
+            its own, to which our settings are bound.
         role: who we are.
         spare: `Server.spare_session` for the same database.
         throttle: what is read from the source is counted by it, over all of this process.
@@ -81,7 +83,9 @@ class Session:
         self.notes: tuple[str, ...] = () if note is None else (note,)
         self._config = config
         self._connection = connection
-        self.is_standby = bool(self.rows("SELECT pg_is_in_recovery()")[0][0])
+        self.pooled = False
+        ((self.is_standby, number),) = self.rows("SELECT pg_is_in_recovery(), pg_backend_pid()")
+        self.pooled = number != connection.info.backend_pid
 
     @property
     def encryption(self) -> Encryption | None:
@@ -120,7 +124,7 @@ class Session:
         """
         if self._connection.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
             raise RuntimeError("this session is busy with a COPY")
-        with translated(f"{what} in database {self.database}", role=self.role):
+        with translated(f"{what} in database {self.database}", role=self.role), self._pinned():
             text = query.as_bytes(self._connection) if isinstance(query, sql.Composable) else query
             found: list[tuple[Any, ...]] = self._connection.execute(text, params or None).fetchall()
             return found
@@ -136,14 +140,13 @@ class Session:
         on another server connection than the one that was prepared.
         """
         what = f"taking a snapshot of database {self.database}"
-        pinned = settings(self._config, self.server_version)
         with translated(what, role=self.role):
             self._connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
             with translated(what, role=self.role):
                 if name := exported or (anchor.name if anchor else ""):
                     self._take_over(name)
-                self._connection.execute(settings_query(pinned, local=True))
+                self._bind_settings()
             (row,) = self.rows(snapshot_query(self.server_version, self.is_standby))
             yield Snapshot.parse(*row, anchor=anchor)
         finally:
@@ -205,6 +208,7 @@ class Session:
         with translated(f"{what} in database {self.database}", role=self.role):
             self._connection.execute("BEGIN READ WRITE")
             try:
+                self._bind_settings()
                 for statement in statements:
                     self._connection.execute(statement.as_bytes(self._connection))
                 self._connection.execute("COMMIT")
@@ -220,8 +224,16 @@ class Session:
         form: CopyFormat,
         encoding: str | None = None,
     ) -> Iterator[CopyStream]:
-        with translated(subject.what, table=subject.table, role=self.role):
-            self._set_timeout(self.limits.statement_timeout)
+        with ExitStack() as pinned:
+            with translated(subject.what, table=subject.table, role=self.role):
+                pinned.enter_context(self._pinned())
+                self._set_timeout(self.limits.statement_timeout)
+            yield pinned.enter_context(self._copy_stream(statement, subject, form, encoding))
+
+    @contextmanager
+    def _copy_stream(
+        self, statement: sql.Composable, subject: Subject, form: CopyFormat, encoding: str | None
+    ) -> Iterator[CopyStream]:
         silence = self.limits.statement_timeout + _SILENCE_SECONDS
         try:
             with CopyStream(
@@ -258,12 +270,44 @@ class Session:
         self, statement: sql.Composable, query: SelectQuery, what: str, *, user_text: bool = False
     ) -> list[tuple[Any, ...]]:
         asked = sql.SQL("EXPLAIN (FORMAT JSON) {}").format(statement)
-        with translated(what, table=query.table, role=self.role, user_text=user_text):
+        subject = translated(what, table=query.table, role=self.role, user_text=user_text)
+        with subject, self._pinned():
             # binary results travel by the extended protocol, which takes a single statement only
             return self._connection.execute(asked, binary=True).fetchall()
 
     def _set_timeout(self, seconds: float) -> None:
-        self._connection.execute(settings_query({"statement_timeout": str(int(seconds * 1000))}))
+        timeout = {"statement_timeout": str(int(seconds * 1000))}
+        self._connection.execute(settings_query(timeout, local=self.pooled))
+
+    @contextmanager
+    def _pinned(self) -> Iterator[None]:
+        """Behind a pooler, a transaction with our settings, unless one is open."""
+        idle = self._connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
+        if not (self.pooled and idle):
+            yield
+            return
+        self._connection.execute("BEGIN READ ONLY")
+        try:
+            self._bind_settings()
+            yield
+            self._connection.execute("COMMIT")
+        finally:
+            if self._connection.pgconn.transaction_status != pq.TransactionStatus.IDLE:
+                self._roll_back()
+
+    def _bind_settings(self) -> None:
+        pinned = settings(self._config, self.server_version)
+        self._connection.execute(settings_query(pinned, local=True))
+
+    def shares_its_process(self) -> bool:
+        """Whether the pooler in between gives the server's processes to whoever begins a transaction."""
+        asked = "SELECT pg_catalog.pg_backend_pid()"
+        before = self.rows(asked)
+        with closing(
+            open_connection(self.source, self._config, self.database, "pooler")
+        ) as another:
+            met = another.execute(asked).fetchall()
+        return met == before or self.rows(asked) != before
 
     def _usable(self) -> bool:
         status = pq.TransactionStatus

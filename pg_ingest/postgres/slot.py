@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from pg_ingest.errors import SlotBusy, SlotUnusable, SourceUnreachable
+from pg_ingest.errors import MethodUnavailable, SlotBusy, SlotUnusable, SourceUnreachable
 from pg_ingest.lsn import Lsn
 from pg_ingest.postgres.session import Session
 
@@ -220,7 +220,17 @@ def drop_slot(session: Session, name: str) -> None:
 
 @contextmanager
 def locked_slot(session: Session, name: str) -> Iterator[None]:
-    """Be the only one of us that works with this slot; raises SlotBusy when another process does."""
+    """Be the only one of us that works with this slot; raises SlotBusy when another process does.
+
+    MethodUnavailable where a pooler would let the lock go, or keep it, with a process that is not ours.
+    """
+    if session.pooled and session.shares_its_process():
+        raise MethodUnavailable(
+            "the log cannot be followed through a connection pooler that shares its sessions",
+            detail="two connections to it met the same process of the server; the lock that keeps two readers"
+            " off one slot lives in a session",
+            hint="connect to the database itself, or to a pool in session mode",
+        )
     key = int.from_bytes(
         hashlib.sha256(f"pg_ingest slot {name}".encode()).digest()[:8], signed=True
     )
