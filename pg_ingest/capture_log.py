@@ -28,7 +28,7 @@ from pg_ingest.errors import (
 from pg_ingest.follow_log import LogTables
 from pg_ingest.list_log import list_followed
 from pg_ingest.lsn import Lsn
-from pg_ingest.postgres.heartbeat import STANDBY_HEARTBEAT, beat
+from pg_ingest.postgres.heartbeat import HEARTBEAT_AT_PRIMARY, beat
 from pg_ingest.postgres.log_end import flushed_lsn
 from pg_ingest.postgres.plugin import LogPlugin, PgOutput
 from pg_ingest.postgres.publication import EVERY_OPERATION
@@ -223,7 +223,7 @@ class _Capture:
         if wanted is None or time.time() - last < wanted.seconds:
             return
         if self.session.is_standby:
-            self.notes.append(STANDBY_HEARTBEAT)
+            self.notes.append(f"no heartbeat from a standby: {HEARTBEAT_AT_PRIMARY}")
             return
         try:
             beat(self.session, None if wanted.table is None else TableId.parse(wanted.table))

@@ -55,6 +55,7 @@ class Test(StrEnum):
     IDLE_TRANSACTIONS = "idle-transactions"
     PREPARED_TRANSACTIONS = "prepared-transactions"
     REPLICATION = "replication"
+    STANDBY_LOG = "standby-log"
     # a database
     ENCODING = "encoding"
     SELECTION = "selection"
@@ -75,6 +76,7 @@ class Test(StrEnum):
     KEY = "key"
     REPLICATION_KEY = "replication-key"
     ROW_VERSIONS = "row-versions"
+    VISIBILITY_MAP = "visibility-map"
     KEY_ORDER = "key-order"
     REPLICA_IDENTITY = "replica-identity"
     PUBLISHED = "published"

@@ -78,6 +78,14 @@ def _publication(
 ) -> Finding:
     name = log.publication
     if found is None:
+        if session.is_standby:
+            return refused(
+                subject,
+                Test.PUBLICATION,
+                f"publication {name} does not exist, and a standby cannot make it",
+                f"on the primary, the owner of the tables:"
+                f" {create_publication(name, good, session.server_version)};",
+            )
         if may_publish(session, good):
             return passed(subject, Test.PUBLICATION, f"{name} will be made by the first sync")
         return refused(
@@ -115,6 +123,7 @@ def _published(session: Session, found: Publication, table: Table, subject: str)
         subject,
         Test.PUBLISHED,
         f"publication {found.name} does not carry it",
-        f"let its owner run: {add_tables(found.name, [table])};",
+        f"{'on the primary, ' if session.is_standby else ''}let its owner run:"
+        f" {add_tables(found.name, [table])};",
         "" if found.via_root else "the publication publishes partitions, not their roots",
     )

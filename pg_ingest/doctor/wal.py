@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pg_ingest.config.log import Reader
 from pg_ingest.config.model import SourceConfig
 from pg_ingest.doctor.finding import Finding, Test, passed, refused, warning
+from pg_ingest.doctor.standby import check_standby_log
 from pg_ingest.postgres.faults import literal
 from pg_ingest.postgres.privileges import grant_replication
 from pg_ingest.postgres.provider import Provider
@@ -35,10 +36,13 @@ def check_wal(
     values, places = server_settings(session), places_taken(session)
     yield _wal_level(source, values, provider)
     yield from _pending(source, values, provider)
-    yield _slots(source, values, places, provider, new_slots)
-    if settings.log.reader is Reader.STREAM:
-        yield _senders(source, values, places, provider)
+    joining = 1 if session.is_standby else 0
+    yield _slots(source, values, places, provider, new_slots + joining)
+    if settings.log.reader is Reader.STREAM or session.is_standby:
+        yield _senders(source, values, places, provider, standby=session.is_standby)
     yield from _keeping(source, values, provider)
+    if session.is_standby:
+        yield check_standby_log(source, values, provider)
     yield _idle(session, settings)
     yield _prepared(session, settings)
     yield _replication(session, provider)
@@ -89,14 +93,17 @@ def _slots(
 _UNUSED_SLOTS = "SELECT slot_name, restart_lsn FROM pg_replication_slots WHERE NOT active;"
 
 
-def _senders(source: str, values: ServerSettings, places: Places, provider: Provider) -> Finding:
+def _senders(
+    source: str, values: ServerSettings, places: Places, provider: Provider, *, standby: bool
+) -> Finding:
     limit = values.number("max_wal_senders") or 0
     left = max(0, limit - places.senders)
     fact = f"{left} of {limit} streams (max_wal_senders) are free"
     if left:
         return passed(source, Test.SENDERS, fact)
     more = step(steps.senders(places.senders + 4), provider)
-    return refused(source, Test.SENDERS, fact, f"{more}; or set `log: {{reader: sql}}`")
+    sql_reader = "" if standby else "; or set `log: {reader: sql}`"
+    return refused(source, Test.SENDERS, fact, f"{more}{sql_reader}")
 
 
 def _keeping(source: str, values: ServerSettings, provider: Provider) -> Iterator[Finding]:

@@ -24,11 +24,11 @@ _ROW = sql.SQL(
 )
 
 
-STANDBY_HEARTBEAT = (
-    "no heartbeat: nothing can be written to a standby; take `log.heartbeat` out of the configuration, and"
-    " where the primary is idle let something write there (pg_cron:"
-    " SELECT pg_logical_emit_message(true, 'pg_ingest', 'heartbeat');)"
+HEARTBEAT_AT_PRIMARY = (
+    "take `log.heartbeat` out of the configuration; where the primary is idle, let something write there"
+    " (pg_cron: SELECT pg_logical_emit_message(true, 'pg_ingest', 'heartbeat');)"
 )
+"""What to do instead, where the source is a standby."""
 
 
 def beat(session: Session, table: TableId | None = None) -> None:

@@ -23,6 +23,7 @@ _WANTED = (
     "superuser_reserved_connections",
     "hot_standby_feedback",
     "max_standby_streaming_delay",
+    "primary_slot_name",
     "server_encoding",
     "transaction_timeout",
 )

@@ -23,8 +23,10 @@ from pg_ingest.postgres.privileges import (
     grant_usage,
 )
 from pg_ingest.postgres.provider import Provider
+from pg_ingest.postgres.visibility_function import create_function
 from pg_ingest.setup.server_part import server_part
 from pg_ingest.setup.steps import bypass_remark
+from pg_ingest.table import TableId
 
 
 def script(needs: Needs, provider: Provider, *, make_slots: bool = False) -> str:
@@ -64,6 +66,11 @@ def _head(needs: Needs, provider: Provider) -> Iterator[str]:
         ]
     )
     yield "\\set ON_ERROR_STOP on"
+    yield "SELECT pg_is_in_recovery() AS is_standby \\gset"
+    yield "\\if :is_standby"
+    yield "\\echo 'This is a standby: run this at its primary, and set what part 1 names at both.'"
+    yield "\\quit"
+    yield "\\endif"
     yield "\\set ECHO queries"
 
 
@@ -120,8 +127,20 @@ def _database(
     yield ""
     yield "-- read all rows where row-level security would hide some" + bypass_remark(provider)
     yield statements.row_security(role)
+    yield from _visibility_map(needs, provider)
     if database.logged:
         yield from _log(needs, database, make_slots=make_slots)
+
+
+def _visibility_map(needs: Needs, provider: Provider) -> Iterator[str]:
+    if needs.settings.visibility_map is None:
+        return
+    yield ""
+    if provider is Provider.PLAIN:
+        yield "-- show which pages of a table have not changed: needs a superuser, and version 14 or 15"
+        yield create_function(TableId.parse(needs.settings.visibility_map), needs.settings.user)
+    else:
+        yield f"-- no visibility_map: {provider.full_name} lets nobody be the superuser that it needs"
 
 
 def _future(needs: Needs) -> Iterator[str]:

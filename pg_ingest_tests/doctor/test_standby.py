@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,11 @@ from pg_ingest.config.load import load_config
 from pg_ingest.demo.cluster import Cluster
 from pg_ingest.doctor.examine import examine
 from pg_ingest.doctor.finding import Finding, Verdict
+from pg_ingest.postgres import slot_creation
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.methods.test_standby import Standby, catch_up
+
+Found = Mapping[tuple[str, str], Finding]
 
 IMPATIENT = {"hot_standby_feedback": "off", "max_standby_streaming_delay": "30s"}
 
@@ -25,9 +28,8 @@ def impatient(cluster: Cluster) -> Iterator[Standby]:
         yield running
 
 
-def test_a_standby_is_told_what_it_cannot_do(
-    impatient: Standby, database: Database, tmp_path: Path
-) -> None:
+@pytest.fixture
+def found(impatient: Standby, database: Database, tmp_path: Path) -> Callable[[], Found]:
     database.execute("create table t (id int primary key); create table u (id int primary key)")
     catch_up(database, impatient)
     path = tmp_path / "pg_ingest.yaml"
@@ -40,24 +42,54 @@ sources:
     port: {impatient.port}
     user: {impatient.user}
     databases: [{database.name}]
+    log: {{heartbeat: {{every: 60s}}}}
     tables: {{public.t: {{method: full_table}}, public.u: {{method: log_based}}}}
 """
     )
-    found = {
-        (each.subject, each.test.value): each
-        for each in examine(load_config(path).config, ["shop"])
-    }
 
-    def of(subject: str, test: str) -> Finding:
-        return found[subject, test]
+    def look() -> Found:
+        findings = examine(load_config(path).config, ["shop"])
+        return {
+            (one.subject.replace(f"/{database.name}", "/here"), one.test.value): one
+            for one in findings
+        }
 
-    here = f"shop/{database.name}"
-    assert of("shop", "version").fact.endswith("a standby")
-    assert of("shop", "standby").verdict is Verdict.WARNING
-    assert "ALTER SYSTEM SET hot_standby_feedback = 'on'" in of("shop", "standby").hint
-    assert of("shop", "replication").verdict is Verdict.FAILED
+    return look
+
+
+def test_a_standby_that_cannot_decode(
+    found: Callable[[], Found], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slot_creation, "ANCHOR_VERSION", 990000)
+    told = found()
+    assert told["shop", "version"].fact.endswith("a standby")
+    assert told["shop", "standby"].verdict is Verdict.WARNING
+    assert "ALTER SYSTEM SET hot_standby_feedback = 'on'" in told["shop", "standby"].hint
+    assert told["shop", "replication"].verdict is Verdict.FAILED
     for test in ("slot", "publication"):
-        assert of(here, test).verdict is Verdict.SKIPPED
-        assert "standby" in of(here, test).fact
-    assert of(f"{here}/public.t", "query").verdict is Verdict.PASSED
-    assert of(here, "speed").verdict is Verdict.PASSED
+        assert told["shop/here", test].verdict is Verdict.SKIPPED
+        assert "standby" in told["shop/here", test].fact
+    assert told["shop/here/public.t", "query"].verdict is Verdict.PASSED
+    assert told["shop/here", "speed"].verdict is Verdict.PASSED
+
+
+def test_a_standby_whose_log_can_be_followed(
+    found: Callable[[], Found], database: Database, impatient: Standby
+) -> None:
+    told = found()
+    assert told["shop", "replication"].verdict is Verdict.PASSED
+    assert told["shop", "standby-log"].verdict is Verdict.WARNING
+    assert "hot_standby_feedback = 'on'" in told["shop", "standby-log"].hint
+    assert "pg_log_standby_snapshot" in told["shop", "standby-log"].detail
+    assert "2 will be made" in told["shop", "slots"].fact
+    assert told["shop/here", "slot"].verdict is Verdict.PASSED
+    assert told["shop/here", "heartbeat"].verdict is Verdict.WARNING
+    missing = told["shop/here", "publication"]
+    assert missing.verdict is Verdict.FAILED
+    database.execute(missing.hint.partition(":")[2].replace('ONLY "public"."u"', "t"))
+    catch_up(database, impatient)
+    lacking = found()["shop/here/public.u", "published"]
+    assert lacking.verdict is Verdict.FAILED and lacking.hint.startswith("on the primary")
+    database.execute(lacking.hint.partition(":")[2])
+    catch_up(database, impatient)
+    assert found()["shop/here/public.u", "published"].verdict is Verdict.PASSED
