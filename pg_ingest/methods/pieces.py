@@ -27,9 +27,10 @@ arrive by two syncs. A row whose *key* changes meanwhile leaves one piece and co
 twice, under both keys, or not at all, until the next sync (the old key for good where the method does not see
 deletes). Load notes say when a table was read in pieces.
 
-**Later than `S_0`** is checked, for a proxy may lead to another standby: a piece whose snapshot does not know
-all that had ended at `S_0` is not used. A crash between two pieces ends the session, and so the sync. The
-files of the table must be the same all the time: TRUNCATE and rewriting changes do not keep rows for older
+**Later than `S_0`** is checked: a piece whose snapshot does not know all that had ended at `S_0` is not used.
+For a standby cannot cancel a transaction that is between two statements, and ends the connection instead; the
+next one may lead to another standby. A connection that breaks for any other reason ends the sync. The files
+of the table must be the same all the time: TRUNCATE and rewriting changes do not keep rows for older
 snapshots.
 
 **How small.** The first time in 16 pieces. One that is cancelled is cut in 4, up to four times; its rows wait
@@ -52,7 +53,7 @@ from pg_ingest.bookmark import (
     SnapshotDiffBookmark,
     XminBookmark,
 )
-from pg_ingest.errors import SourceBusy, StatementCancelled
+from pg_ingest.errors import PassingFault, SourceBusy, StatementCancelled
 from pg_ingest.methods.moment import Moment, at_one_moment
 from pg_ingest.methods.rows import of_these_files
 from pg_ingest.methods.spool import Spool
@@ -176,7 +177,10 @@ class Pieces:
             with Spool() as spool:
                 try:
                     spool.take(self._one(piece.bounds, rows))
-                except StatementCancelled as fault:
+                except PassingFault as error:
+                    fault = self.session.reason_of(error)
+                    if not isinstance(fault, StatementCancelled):
+                        raise
                     left += self._smaller(piece, fault)[::-1]
                     continue
                 self.read += 1
@@ -204,6 +208,7 @@ class Pieces:
 
     def _smaller(self, piece: _Piece, fault: StatementCancelled) -> list[_Piece]:
         self.cancelled += 1
+        self.session.renew()
         if piece.depth >= _DEEPEST:
             raise fault
         log.warning(

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 
 from pg_ingest.config.model import SourceConfig
-from pg_ingest.errors import LoginFailed, PassingFault
+from pg_ingest.errors import LoginFailed, PassingFault, SourceUnreachable
 from pg_ingest.postgres.address import blaming_tunnel
 from pg_ingest.postgres.connect import kept_password, open_connection, renewed
 from pg_ingest.postgres.guard import Guard, guard_of
@@ -57,7 +57,13 @@ class Server:
         Raises LoginFailed, PermissionMissing, SourceUnreachable or SourceBusy.
         """
         with self.connection(database, purpose=purpose) as opened, blaming_tunnel(self.config):
-            yield self._session(database, opened)
+            session = self._session(database, opened, purpose)
+            try:
+                yield session
+            except SourceUnreachable as fault:
+                raise session.reason_of(fault) from None
+            finally:
+                session.close()
 
     @contextmanager
     def connection(self, database: str, *, purpose: str = "sync") -> Iterator[DriverConnection]:
@@ -91,11 +97,17 @@ class Server:
                     stack.callback(connection.close)
                 except PassingFault as fault:
                     log.info("no further connection: %s", fault.message)
-            yield None if connection is None else self._session(database, connection)
+            if connection is None:
+                yield None
+                return
+            session = self._session(database, connection, purpose)
+            stack.callback(session.close)
+            yield session
 
-    def _session(self, database: str, connection: psycopg.Connection[Any]) -> Session:
+    def _session(self, database: str, connection: psycopg.Connection[Any], purpose: str) -> Session:
         spare = partial(self.spare_session, database)
-        return Session(self.source, self.config, database, connection, spare)
+        reopen = partial(self._connect, database, purpose)
+        return Session(self.source, self.config, database, connection, spare, reopen)
 
     def _connect(self, database: str, purpose: str) -> psycopg.Connection[Any]:
         for delay in self.retry_delays:

@@ -17,11 +17,11 @@ from psycopg import pq, sql
 
 from pg_ingest.config.log import LogConfig
 from pg_ingest.config.model import Limits, SourceConfig
-from pg_ingest.errors import SourceBusy
+from pg_ingest.errors import PgIngestError, SourceBusy, SourceUnreachable
 from pg_ingest.postgres.connect import open_connection, settings, settings_query, version_note
 from pg_ingest.postgres.copy import CopyFormat, CopyStream
 from pg_ingest.postgres.encryption import Encryption, encryption_of
-from pg_ingest.postgres.faults import Subject, translated
+from pg_ingest.postgres.faults import Subject, fault_of, translated
 from pg_ingest.postgres.guard import guard_of
 from pg_ingest.postgres.select import SelectQuery
 from pg_ingest.postgres.snapshot import Anchor, Snapshot, snapshot_query
@@ -70,8 +70,11 @@ class Session:
         database: str,
         connection: psycopg.Connection[Any],
         spare: Callable[[], AbstractContextManager[Session | None]],
+        reopen: Callable[[], psycopg.Connection[Any]],
     ) -> None:
         self.spare = spare
+        self._reopen = reopen
+        self._farewell: PgIngestError | None = None
         self.throttle = guard_of(source, config).throttle
         self.source = source
         self.database = database
@@ -83,6 +86,7 @@ class Session:
         self.notes: tuple[str, ...] = () if note is None else (note,)
         self._config = config
         self._connection = connection
+        connection.add_notice_handler(self._hear)
         self.pooled = False
         ((self.is_standby, number),) = self.rows("SELECT pg_is_in_recovery(), pg_backend_pid()")
         self.pooled = number != connection.info.backend_pid
@@ -110,6 +114,29 @@ class Session:
             yield
         finally:
             self._connection.remove_notice_handler(told)
+
+    def _hear(self, notice: psycopg.errors.Diagnostic) -> None:
+        """An error that answers no statement comes as a notice: the server says why it ends the connection."""
+        if notice.severity_nonlocalized == "FATAL" and notice.sqlstate:
+            subject = Subject(f"between two statements in database {self.database}", role=self.role)
+            self._farewell = fault_of(notice.sqlstate, notice.message_primary or "", subject)
+
+    def reason_of(self, fault: PgIngestError) -> PgIngestError:
+        """What the server said when it ended the connection, if that is why this one broke; else the fault."""
+        broke = isinstance(fault, SourceUnreachable)
+        return self._farewell if broke and self._farewell is not None else fault
+
+    def renew(self) -> None:
+        """Another connection, in the same place, if this one has ended."""
+        if not self._usable():
+            self.close()
+            self._connection = self._reopen()
+            self._farewell = None
+            self._connection.add_notice_handler(self._hear)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
 
     def rows(
         self,

@@ -1,8 +1,8 @@
 """A standby that cancels what is in the way of its replay: real conflicts, at moments that a test chooses.
 
-The standby waits for nobody. A reader comes to a row where it has to wait for a lock; then the primary removes a
-row version that the reader's snapshot could still see, and the standby, which has to do the same, cancels the
-reader.
+The standby waits for nobody. A reader comes to a row where it has to wait for a lock; then the primary removes
+a row version that the reader's snapshot could still see, and the standby, which has to do the same, cancels
+the reader.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from pg_ingest import replicate as replicating
-from pg_ingest.batch import LoadReport
+from pg_ingest.batch import Batch, LoadReport
 from pg_ingest.config.selection import Replication
 from pg_ingest.demo.cluster import Cluster, embedded_binaries
 from pg_ingest.errors import StatementCancelled
+from pg_ingest.methods import changed_pieces
 from pg_ingest.replicate import replicate
 from pg_ingest_tests import servers
 from pg_ingest_tests.conftest import Database
@@ -258,6 +260,33 @@ def test_a_full_table_is_of_one_moment(impatient: Impatient, pair: Pair) -> None
     assert "hot_standby_feedback" in caught.value.hint
     pair.sync(full("t", where=WHERE))
     equal(impatient, pair, full("t"))
+
+
+def test_a_connection_that_the_server_ends_in_a_piece(
+    impatient: Impatient,
+    pair: Pair,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Another one takes its place, and no other piece is read again."""
+    replication = METHODS["delta_snapshot"]
+    pair.sync(replication)
+    impatient.write("update t set v = 1 where id % 10 = 0", "delete from t where id % 10 = 1")
+    left = [impatient.clean_up] * 2
+    marked = changed_pieces.whole
+
+    def whole(*arguments: Any) -> Batch:
+        if left:
+            left.pop()()
+        return marked(*arguments)
+
+    monkeypatch.setattr(changed_pieces, "whole", whole)
+    with impatient.conflicts(1):
+        report = pair.sync(replication)
+    assert not left
+    assert caplog.text.count("trying smaller statements") == 1
+    assert "the server cancelled 2 larger ones" in report.notes[-1]
+    equal(impatient, pair, replication)
 
 
 def test_a_connection_that_the_server_ends(
