@@ -27,7 +27,7 @@ from pg_ingest.config.available import (
 from pg_ingest.config.host import checked_host
 from pg_ingest.config.log import Heartbeat, HeartbeatMode, LogConfig, Plugin, Reader
 from pg_ingest.config.method import Method, Shape
-from pg_ingest.config.names import Name, Names, SomeNames, is_pattern
+from pg_ingest.config.names import Name, Names, QualifiedName, SomeNames, is_pattern
 from pg_ingest.config.naming import TEMPLATE_HINT, checked_template
 from pg_ingest.config.password import Password, RdsIam
 from pg_ingest.config.paths import LocalPath
@@ -184,6 +184,10 @@ class SourceConfig(Strict):
     naming: NamingConfig = Field(default=NamingConfig(), description="Names in the destination.")
     schedule: Schedule | None = Field(default=None, description="When to run; without it: by hand.")
     limits: Limits = Field(default=Limits(), description="What may be asked of the server.")
+    visibility_map: QualifiedName | None = Field(
+        default=None,
+        description="xmin on 14 and 15: the administrator's function that shows unchanged pages.",
+    )
     select_all: Flag = Field(
         default=False, description="All tables (no views); needs a method here."
     )

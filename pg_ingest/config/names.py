@@ -27,6 +27,14 @@ def _no_twins(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _qualified(value: str) -> str:
+    schema, _, name = value.partition(".")
+    if not (schema and name):
+        raise refuse("is not schema.name", f"write public.{value.strip('.')}")
+    return value
+
+
 Name = Annotated[str, AfterValidator(_filled)]
+QualifiedName = Annotated[Name, AfterValidator(_qualified)]
 Names = Annotated[tuple[Name, ...], AfterValidator(_no_twins)]
 SomeNames = Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_no_twins)]

@@ -32,6 +32,7 @@ class Replication:
         replicate_deletes: for delta_snapshot: rows that are gone at the source go.
         update_key: for delta_snapshot: rows with the same values are replaced together; () is none.
         split_key, split_hints: how a large table is cut into chunks; () means by its key.
+        visibility_map: for xmin: the administrator's function that tells which pages have not changed.
     """
 
     source: str
@@ -51,6 +52,7 @@ class Replication:
     split_hints: SplitHints = NO_HINTS
     replicate_deletes: bool = True
     update_key: tuple[str, ...] = ()
+    visibility_map: str | None = None
 
     @property
     def asset_key(self) -> tuple[str, str, str]:
@@ -190,4 +192,5 @@ def _replication(name: str, source: SourceConfig, choice: Chosen) -> Replication
         split_hints=settings.split_hints,
         replicate_deletes=settings.replicate_deletes is not False,
         update_key=settings.update_key or (),
+        visibility_map=source.visibility_map if method is Method.XMIN else None,
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pg_ingest.config.method import Method
-from pg_ingest.doctor.finding import Finding, Test, attempted, passed, warning
+from pg_ingest.doctor.finding import Finding, Test, attempted, failed, passed, warning
 from pg_ingest.doctor.subject import Subject
+from pg_ingest.errors import PgIngestError
 from pg_ingest.methods.changed_rows import refuse_without_xmin
 from pg_ingest.methods.columns import key_columns
 from pg_ingest.methods.diff_plan import order_of_key
 from pg_ingest.methods.replication_key import followed_key
+from pg_ingest.methods.unchanged_pages import why_not
 from pg_ingest.postgres.table_facts import TableFacts
 from pg_ingest.table import Column, ReplicaIdentity, Table
 
@@ -33,6 +35,8 @@ def check_method(
     }
     for test in _TESTS[method]:
         yield attempted(subject.name, test, looks[test])
+    if subject.replication.visibility_map is not None:
+        yield _visibility_map(subject, table)
 
 
 _TESTS: dict[Method, Sequence[Test]] = {
@@ -56,6 +60,22 @@ def _replication_key(subject: Subject, table: Table, columns: Columns) -> str:
 def _row_versions(subject: Subject, table: Table) -> str:
     refuse_without_xmin(subject.session, subject.replication, table)
     return "its rows say which transaction wrote them"
+
+
+def _visibility_map(subject: Subject, table: Table) -> Finding:
+    try:
+        reason = why_not(subject.session, subject.replication, table)
+    except PgIngestError as error:
+        return failed(subject.name, Test.VISIBILITY_MAP, error)
+    if not reason:
+        fact = "pages that have not changed since the last sync are skipped"
+        return passed(subject.name, Test.VISIBILITY_MAP, fact)
+    return warning(
+        subject.name,
+        Test.VISIBILITY_MAP,
+        f"each sync reads all pages: {reason}",
+        f"run what `pg-ingest setup-sql {subject.replication.source}` prints, or remove visibility_map",
+    )
 
 
 def _key_order(subject: Subject, table: Table, columns: Columns) -> str:

@@ -59,16 +59,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from pg_ingest.batch import Reading
 from pg_ingest.bookmark import Bookmark
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.types import arrow_schema
-from pg_ingest.methods import changed_rows
+from pg_ingest.methods import changed_rows, unchanged_pages
 from pg_ingest.methods.changed_rows import durably, first_position, planned, scope_of, started
 from pg_ingest.methods.chunks import Beginning
 from pg_ingest.methods.moment import at_one_moment
-from pg_ingest.postgres.row_versions import Either, server_of
+from pg_ingest.postgres.row_versions import server_of
 from pg_ingest.postgres.session import Session
 from pg_ingest.table import Table
 
@@ -89,18 +90,19 @@ def read(
     """
     plan = planned(session, replication, table, window)
     server = server_of(session)
+    mapped = unchanged_pages.position(session, replication, table)
     with at_one_moment(session, table) as moment:
         start = started(moment, plan, server, bookmark, reset=reset)
-        query = plan.rows(Either(start.changed)) if start.old else plan.rows()
+        query, note = unchanged_pages.changed_rows(session, replication, plan, start)
         reading = Reading(
             schema=arrow_schema(plan.columns),
             batches=moment.rows(query),
             scope=scope_of(start, plan),
-            bookmark=start.now,
+            bookmark=replace(start.now, mapped=mapped),
             phase="incremental" if start.old else "snapshot",
             position_from=str(start.old.xmin) if start.old else "",
             position_to=str(start.now.xmin),
-            notes=list(start.notes),
+            notes=[*start.notes, *filter(None, [note])],
         )
         reading.batches = durably(moment, start, reading, reading.batches)
         yield reading

@@ -37,12 +37,18 @@ def test_the_script_works_on_older_servers(
     shop = Shop(older, here, "ingest", tmp_path)
     number = int(here.rows("show server_version_num")[0][0])
     key = ", primary key (id, day)" if number >= 110000 else ""
-    loaded = configured(shop, TABLES.replace(", primary key (id, day)", key))
+    more = "visibility_map: ours.visibility map\n"
+    loaded = configured(shop, TABLES.replace(", primary key (id, day)", key), more)
     shop.run(made_script(loaded))
     found = check(loaded)
     (version,) = [each for each in found if each.test == "version"]
     assert version.verdict is Verdict.PASSED
     told = {(one.test, one.subject.rpartition(".")[2]) for one in bad(found)}
+    if 140000 <= number < 160000:
+        assert [each.verdict for each in found if each.test == "visibility-map"] == ["passed"]
+    else:
+        assert ("visibility-map", "versions") in told
+        told.remove(("visibility-map", "versions"))
     if number >= 130000:
         assert told == set()
     elif number >= 110000:  # a partitioned table is one table in the log from 13 on

@@ -72,10 +72,10 @@ tables:
 """
 
 
-def configured(shop: Shop, tables: str = TABLES) -> LoadedConfig:
+def configured(shop: Shop, tables: str = TABLES, more: str = "") -> LoadedConfig:
     shop.database.execute(tables)
     slot = re.sub(r"\W", "_", shop.role)
-    return shop.configure(SELECTED.format(database=shop.database.name, slot=slot))
+    return shop.configure(SELECTED.format(database=shop.database.name, slot=slot) + more)
 
 
 def made_script(loaded: LoadedConfig) -> str:
