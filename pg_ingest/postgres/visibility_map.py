@@ -49,8 +49,8 @@ _AT_ONCE = 256
 _GAP = 64
 """Unchanged pages between two changed ones that are read along: half a megabyte is read as fast as skipped."""
 
-MOST_RANGES = 1000
-"""Ranges of pages in one SELECT."""
+MOST_RANGES = 5000
+"""Ranges of pages in one SELECT, at most."""
 
 _BEYOND = "(4294967295,0)"
 """Above the place of every row."""
@@ -134,15 +134,12 @@ def _runs(flags: _Flags) -> tuple[_Numbers, _Numbers]:
 
 
 def _joined(first: _Numbers, end: _Numbers) -> tuple[_Numbers, _Numbers]:
-    """The ranges without those gaps between them that are too small; MOST_RANGES at most."""
-    gap = _GAP
-    while len(first):
-        apart = first[1:] - end[:-1] > gap
-        first, end = first[np.append(True, apart)], end[np.append(apart, True)]
-        if len(first) <= MOST_RANGES:
-            break
-        gap += gap + 1
-    return first, end
+    """The ranges without the gaps that are too small; only the largest stay where there would be too many."""
+    gaps = first[1:] - end[:-1]
+    least = np.sort(gaps)[-MOST_RANGES] if len(gaps) >= MOST_RANGES else 0
+    apart = gaps > max(int(least), _GAP)
+    edge = np.ones(min(len(first), 1), np.bool_)
+    return first[np.append(edge, apart)], end[np.append(apart, edge)]
 
 
 def rows_on_pages(
