@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +13,8 @@ import pytest
 from pg_ingest_tests import chunk_crash
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.following import Following, following
+from pg_ingest_tests.meanwhile import meanwhile
+from pg_ingest_tests.sigkill import run_killed
 
 KILLS = {
     "log_based": [
@@ -56,48 +54,29 @@ def shop(database: Database, tmp_path: Path) -> Iterator[Following]:
 @contextmanager
 def writer(shop: Following, method: str) -> Iterator[None]:
     """Inserts and updates all over the table; deletes where they are found."""
-    stop = threading.Event()
     chance = random.Random(11)
 
     def write() -> None:
-        with shop.database.connect() as connection:
-            while not stop.wait(0.01):
-                low = chance.randint(-50, 1050)
-                rows = f"id between {low} and {low + 4}"
-                connection.execute(f"update t set v = v || '.', k = nextval('s') where {rows}")
-                connection.execute(f"insert into t values ({low}, 'new') on conflict do nothing")
-                if method != "key_based":
-                    connection.execute(f"delete from t where id = {low + 2}")
-                if method == "snapshot_diff":
-                    connection.execute(f"update t set id = {low + 2} where id = {1000 - low}")
+        low = chance.randint(-50, 1050)
+        rows = f"id between {low} and {low + 4}"
+        connection.execute(f"update t set v = v || '.', k = nextval('s') where {rows}")
+        connection.execute(f"insert into t values ({low}, 'new') on conflict do nothing")
+        if method != "key_based":
+            connection.execute(f"delete from t where id = {low + 2}")
+        if method == "snapshot_diff":
+            connection.execute(f"update t set id = {low + 2} where id = {1000 - low}")
 
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
+    with shop.database.connect() as connection, meanwhile(write, pause=0.01):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def killed(shop: Following, method: str, step: str, when: str, number: int) -> list[int]:
-    """Run a sync that dies there; the chunks it stored. Wait until the server knows that it is dead."""
+    """Run a sync that dies there; the chunks it stored."""
     database = shop.database
     place = [database.host, str(database.port), database.user, database.name]
     arguments = [method, *place, str(shop.folder), shop.slot, step, when, str(number)]
-    done = subprocess.run(
-        [sys.executable, "-m", chunk_crash.__name__, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    with database.connect() as connection:
-        connection.execute(
-            "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
-            " where datname = current_database() and application_name like 'pg_ingest/%'"
-        )
-    return [int(n) for n in re.findall(r"chunk stored:.* chunk=(\d+)", done.stdout)]
+    said = run_killed(chunk_crash, arguments, database)
+    return [int(n) for n in re.findall(r"chunk stored:.* chunk=(\d+)", said)]
 
 
 @pytest.mark.parametrize("method", KILLS)

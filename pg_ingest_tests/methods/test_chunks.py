@@ -23,6 +23,7 @@ from pg_ingest.errors import (
 )
 from pg_ingest.replicate import replicate
 from pg_ingest_tests.conftest import Database
+from pg_ingest_tests.meanwhile import meanwhile
 from pg_ingest_tests.methods.conftest import Pair, by_xmin, full, keyed
 
 KEYED = keyed("t", "k")
@@ -156,27 +157,19 @@ def test_a_chunk_that_is_cancelled_whatever_its_size(
 
 def test_a_writer_that_never_rests(pair: Pair) -> None:
     made(pair, 1000)
-    stop = threading.Event()
     chance = random.Random(7)
 
     def write() -> None:
-        with pair.database.connect() as connection:
-            while not stop.is_set():
-                low = chance.randint(-50, 1050)
-                connection.execute(
-                    f"update t set v = v || '.', k = nextval('s') where id between {low} and {low + 5}"
-                )
-                connection.execute(f"insert into t values ({low}) on conflict do nothing")
+        low = chance.randint(-50, 1050)
+        connection.execute(
+            f"update t set v = v || '.', k = nextval('s') where id between {low} and {low + 5}"
+        )
+        connection.execute(f"insert into t values ({low}) on conflict do nothing")
 
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
+    with pair.database.connect() as connection, meanwhile(write):
         for after in (1, 1):
             interrupted(pair, after, limits={"load_threads": 2})
         load(pair, limits={"load_threads": 3})
-    finally:
-        stop.set()
-        writer.join()
     load(pair)
     equal(pair)
 
