@@ -76,6 +76,7 @@ def killed(shop: Following, method: str, step: str, when: str, number: int) -> l
     place = [database.host, str(database.port), database.user, database.name]
     arguments = [method, *place, str(shop.folder), shop.slot, step, when, str(number)]
     said = run_killed(chunk_crash, arguments, database)
+    assert "stored already" not in said, "a finished chunk was read again"
     return [int(n) for n in re.findall(r"chunk stored:.* chunk=(\d+)", said)]
 
 
