@@ -133,7 +133,7 @@ class _Apply:
         try:
             bookmark = self._with_partitions(replication, bookmark)
             if fresh is None:
-                bookmark = notice_alters(self.capture, replication, bookmark)
+                bookmark = notice_alters(self.line, self.capture, replication, bookmark)
             bookmark, before = self._follow(load, bookmark, before)
             if fresh is None:
                 follow_alters(self.line, self.capture, load, bookmark, before)

@@ -66,6 +66,7 @@ class KeyBasedBookmark:
         key: the columns that identified a row; others make the bookmark unusable.
         partitions: whose rows were read, None where that is not known.
         pieces: to begin the next reading with, see `methods/pieces.py`.
+        texts: of `postgres.value_texts`.
     """
 
     column: str
@@ -77,6 +78,7 @@ class KeyBasedBookmark:
     key: tuple[str, ...] = ()
     partitions: tuple[Partition, ...] | None = None
     pieces: int = 1
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,7 @@ class LogBasedBookmark:
         numbers: the highest number of a column then.
         timeline: of the server that the snapshot was taken from, 0 where that is not known.
         asked_lsn: how far the log was when the snapshot was asked for, "" for as far as `joined_lsn`.
+        texts: of `postgres.value_texts`.
     """
 
     lsn: str
@@ -153,6 +156,7 @@ class LogBasedBookmark:
     numbers: int = 0
     timeline: int = 0
     asked_lsn: str = ""
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +175,7 @@ class XminBookmark:
         pieces: to begin the next reading with, see `methods/pieces.py`.
         mapped: how far the log was on disk before the snapshot: pages that were marked in the visibility map by
             then may be skipped (`methods/unchanged_pages.py`); "" for none.
+        texts: of `postgres.value_texts`.
     """
 
     xmin: int
@@ -184,6 +189,7 @@ class XminBookmark:
     grouped: bool = False
     pieces: int = 1
     mapped: str = ""
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +260,8 @@ def load(text: str) -> Bookmark:
             fields["key"] = tuple(fields["key"])
         if fields.get("partitions") is not None:
             fields["partitions"] = tuple(Partition(**one) for one in fields["partitions"])
+        if "texts" in fields:
+            fields["texts"] = tuple(fields["texts"])
         return shape(**fields)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BookmarkUnusable(

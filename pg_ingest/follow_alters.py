@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 
 from pg_ingest.ask_source import SourceLine
@@ -14,17 +16,28 @@ from pg_ingest.config.selection import Replication
 from pg_ingest.load_log import TableLoad
 from pg_ingest.methods.altered import noticed, reshaped, to_follow
 from pg_ingest.methods.log_steps import logged_of
-from pg_ingest.methods.shape import Difference, fills
+from pg_ingest.methods.shape import Difference, ReadAnew, fills
 from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.storage import digest, files_of
 from pg_ingest.postgres.table_marks import marks_of
+from pg_ingest.postgres.value_texts import (
+    OTHERWISE,
+    read_otherwise,
+    tells_by_name,
+    value_texts,
+)
 
 
 def notice_alters(
-    capture: LogCapture, replication: Replication, bookmark: LogBasedBookmark
+    line: SourceLine, capture: LogCapture, replication: Replication, bookmark: LogBasedBookmark
 ) -> LogBasedBookmark:
     """The bookmark to apply the log from; raises ReadAnew where only a new snapshot is right."""
     table, marks = capture.tables[replication.table], capture.marks.get(replication.table)
+    if tells_by_name(table.columns):
+        texts = value_texts(line.session, table.columns)
+        if read_otherwise(bookmark.texts, texts):
+            raise ReadAnew(OTHERWISE)
+        bookmark = replace(bookmark, texts=texts)
     if marks is None:
         return bookmark
     return noticed(bookmark, table, logged_of(replication, table), marks)

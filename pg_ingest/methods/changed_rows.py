@@ -30,6 +30,7 @@ from pg_ingest.postgres.row_versions import Either, InPartitions, KeyAmong, Writ
 from pg_ingest.postgres.select import Bound, Condition, SelectQuery, select_rows
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.storage import digest
+from pg_ingest.postgres.value_texts import value_texts
 from pg_ingest.table import Column, RelationKind, Table
 
 PATIENCE = 0.5
@@ -222,6 +223,7 @@ def _bookmark(moment: Moment, plan: Plan, server: str) -> XminBookmark:
         key=plan.key,
         where=plan.where,
         grouped=plan.grouped,
+        texts=value_texts(session, plan.columns),
     )
 
 

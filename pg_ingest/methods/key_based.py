@@ -91,6 +91,7 @@ from pg_ingest.postgres.partitions import partitions_of
 from pg_ingest.postgres.select import Condition, SelectQuery, select_rows
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.snapshot import Snapshot
+from pg_ingest.postgres.value_texts import OTHERWISE, read_otherwise, value_texts
 from pg_ingest.table import Column, Table
 
 
@@ -103,6 +104,7 @@ class _Plan:
     key: tuple[str, ...]
     followed: Column
     where: str | None
+    texts: tuple[str, ...]
 
     @property
     def unproven_key(self) -> tuple[str, ...]:
@@ -114,7 +116,9 @@ class _Plan:
         """The bookmark before the first row."""
         names = tuple(column.name for column in self.columns)
         kind = self.followed.type.display
-        return KeyBasedBookmark(self.followed.name, kind, None, (), names, self.where, self.key)
+        return KeyBasedBookmark(
+            *(self.followed.name, kind, None, (), names, self.where, self.key), texts=self.texts
+        )
 
     def query(self, *conditions: Condition) -> SelectQuery:
         """The rows that meet all conditions."""
@@ -279,7 +283,8 @@ def _plan(session: Session, replication: Replication, table: Table) -> _Plan:
     columns = chosen_columns(session, replication, table)
     key = key_columns(replication, table, columns)
     followed = followed_key(session, replication, table, columns)
-    return _Plan(table, columns, key, followed, replication.where)
+    texts = value_texts(session, columns)
+    return _Plan(table, columns, key, followed, replication.where, texts)
 
 
 def _continued(bookmark: Bookmark | None, plan: _Plan, notes: list[str]) -> KeyBasedBookmark | None:
@@ -303,6 +308,9 @@ def _continued(bookmark: Bookmark | None, plan: _Plan, notes: list[str]) -> KeyB
             detail=f"the key was ({', '.join(bookmark.key)}), now it is ({', '.join(expected.key)})",
             hint=f"`pg-ingest reset {plan.table.id}` reads all rows again and replaces the stored ones",
         )
+    if read_otherwise(bookmark.texts, expected.texts):
+        notes.append(f"all rows are read again: {OTHERWISE}")
+        return None
     return bookmark
 
 

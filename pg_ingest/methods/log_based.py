@@ -44,6 +44,7 @@ from pg_ingest.postgres.snapshot import Anchor, Snapshot
 from pg_ingest.postgres.storage import digest, files_of, files_seen
 from pg_ingest.postgres.table_marks import marks_of
 from pg_ingest.postgres.timeline import timeline_of
+from pg_ingest.postgres.value_texts import value_texts
 from pg_ingest.table import Column, ReplicaIdentity, Table
 
 
@@ -167,12 +168,14 @@ class _Place:
     attributes: str
     numbers: int
     timeline: int
+    texts: tuple[str, ...]
 
 
 def _place(session: Session, table: Table) -> _Place:
     marks = marks_of(session, [table.oid]).get(table.oid)
     attributes = "" if marks is None else marks.attributes
-    return _Place(attributes, highest_number(table), timeline_of(session))
+    texts = value_texts(session, table.columns)
+    return _Place(attributes, highest_number(table), timeline_of(session), texts)
 
 
 def _joined(
@@ -198,6 +201,7 @@ def _joined(
         attributes=place.attributes,
         numbers=place.numbers,
         timeline=place.timeline,
+        texts=place.texts,
     )
 
 

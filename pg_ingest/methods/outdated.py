@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pg_ingest.bookmark import LoggedColumn, XminBookmark
+from pg_ingest.postgres.value_texts import OTHERWISE, read_otherwise
 
 FURTHEST = 1 << 31
 """Ids that may be given out between two syncs. Up to 2^32 nothing could be missed; but a server that gave out
@@ -28,6 +29,8 @@ def why_everything(old: XminBookmark, now: XminBookmark) -> str:
         return f"rows are recognised by ({', '.join(now.key)}), before by ({', '.join(old.key)})"
     if old.where != now.where:
         return "the row filter is another one"
+    if read_otherwise(old.texts, now.texts):
+        return OTHERWISE
     other = _other_columns(old.columns, now.columns)
     return f"columns are new or of another kind: {', '.join(other)}" if other else ""
 

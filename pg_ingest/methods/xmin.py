@@ -51,8 +51,8 @@ in the counter; both make all rows be read again.
 
 **What it cannot see.** Deletes; so neither rows that stop passing the filter, nor the old key of a row whose
 key changes (`delta_snapshot` finds all three). Rows that a filter lets in because of something other than the
-row: time passing, a subquery. Other texts for the same bytes: `ALTER TYPE … RENAME VALUE` of an enum, another
-function behind a type or a virtual column. `pg_surgery`.
+row: time passing, a subquery. Another
+function behind a type or a virtual column (a renamed label of an enum is noticed: `value_texts`). `pg_surgery`.
 """
 
 from __future__ import annotations
