@@ -20,6 +20,7 @@ from pg_ingest.config.selection import Replication
 from pg_ingest.demo.cluster import Cluster
 from pg_ingest.destinations.destination import StreamId
 from pg_ingest.destinations.duckdb import DuckDbDestination
+from pg_ingest.postgres import row_versions
 from pg_ingest.postgres.server import Server
 from pg_ingest.replicate import replicate
 from pg_ingest.table import TableId
@@ -107,6 +108,12 @@ def pair(shared_database: Database, tmp_path: Path) -> Pair:
         "drop schema public cascade; create schema public; grant usage on schema public to public"
     )
     return Pair(shared_database, tmp_path / "warehouse.duckdb")
+
+
+@pytest.fixture
+def flushed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a position by xmin would wait for the server's WAL writer; see `test_xmin_crash.py`."""
+    monkeypatch.setattr(row_versions, "is_flushed", lambda *_: True)
 
 
 def full(table: str, **settings: Any) -> Replication:

@@ -11,21 +11,15 @@ import pytest
 from pg_ingest.bookmark import DeltaSnapshotBookmark, XminBookmark, dump, load
 from pg_ingest.destinations.duckdb import DuckDbDestination
 from pg_ingest.errors import DestinationBusy, KeyNotUnique
-from pg_ingest.postgres import row_versions
 from pg_ingest.replicate import replicate
 from pg_ingest_tests.methods.conftest import Pair, by_xmin, delta
 
+pytestmark = pytest.mark.usefixtures("flushed_at_once")
 DELTA = delta("t")
 FILLED = (
     "create table t (id int primary key, v text);"
     " insert into t select g, 'a' from generate_series(1, 100) g"
 )
-
-
-@pytest.fixture(autouse=True)
-def flushed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the position would wait for the server's WAL writer; see `test_xmin_crash.py`."""
-    monkeypatch.setattr(row_versions, "is_flushed", lambda *_: True)
 
 
 def equal(pair: Pair) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +21,7 @@ from pg_ingest.errors import (
 )
 from pg_ingest.postgres.session import Session
 from pg_ingest.replicate import replicate
+from pg_ingest_tests.meanwhile import meanwhile
 from pg_ingest_tests.methods.conftest import Pair, full
 
 SHAPES = {
@@ -253,26 +253,15 @@ def test_the_read_is_one_moment_while_writers_write(pair: Pair) -> None:
         "create table t (id int primary key, balance int);"
         " insert into t select g, 100 from generate_series(1, 200) g"
     )
-    stop = threading.Event()
-
-    def move_money() -> None:
-        with pair.database.connect() as connection:
-            while not stop.is_set():
-                connection.execute(
-                    "with pick as (select 1 + (random() * 199)::int as a, 1 + (random() * 199)::int as b)"
-                    " update t set balance = balance + case id when a then 1 else -1 end"
-                    " from pick where id in (a, b) and a <> b"
-                )
-
-    writer = threading.Thread(target=move_money)
-    writer.start()
-    try:
+    transfer = (
+        "with pick as (select 1 + (random() * 199)::int as a, 1 + (random() * 199)::int as b)"
+        " update t set balance = balance + case id when a then 1 else -1 end"
+        " from pick where id in (a, b) and a <> b"
+    )
+    with pair.database.connect() as writer, meanwhile(lambda: writer.execute(transfer)):
         for _ in range(3):
             pair.sync(full("t"))
             assert pair.stored(full("t"), "sum(balance), count(*)") == [(20000, 200)]
-    finally:
-        stop.set()
-        writer.join()
 
 
 WINDOWS = PartitionBy(column="at", every="day", start=datetime(2024, 1, 1, tzinfo=UTC))

@@ -8,13 +8,12 @@ what is committed then is what the destination must hold then, not only at the e
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,8 +23,9 @@ from pg_ingest.bookmark import Bookmark, dump, load
 from pg_ingest.methods import key_based, position, rows
 from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.session import Session
-from pg_ingest_tests.conftest import Database
+from pg_ingest_tests.meanwhile import meanwhile
 from pg_ingest_tests.methods.conftest import Pair, keyed
+from pg_ingest_tests.methods.interleaving import Transactions, before_each
 
 WRITERS = 3
 BY_KEY = keyed("t", "k")
@@ -52,37 +52,20 @@ between_steps = st.lists(st.lists(deeds, max_size=4), max_size=8)
 
 
 @dataclass
-class Writer:
-    """One session; it changes only its own rows, so that nobody waits for anybody."""
+class Writer(Transactions):
+    """Changes only its own rows, so that nobody waits for anybody."""
 
-    number: int
-    connection: psycopg.Connection
-    database: Database
-    open: bool = False
     key: int | None = None
-    prepared: bool = False
-
-    @property
-    def gid(self) -> str:
-        return f"{self.database.name}_{self.number}"
 
     def act(self, action: str) -> None:
         match action:
             case "begin early" | "begin late" if not self.open and not self.prepared:
-                self.connection.execute("begin")
-                self.open = True
+                super().act("begin")
                 self.key = self.tick() if action == "begin early" else None
             case "insert" | "update" if not self.prepared:
                 self.write(action)
-            case "commit" | "rollback" if self.prepared:
-                self.connection.execute(f"{action} prepared '{self.gid}'")
-                self.prepared = False
-            case "commit" | "rollback" if self.open:
-                self.connection.execute(action)
-                self.open = False
-            case "prepare" if self.open:
-                self.connection.execute(f"prepare transaction '{self.gid}'")
-                self.open, self.prepared = False, True
+            case _:
+                super().act(action)
 
     def tick(self) -> int:
         row = self.connection.execute("select nextval('ticks')").fetchone()
@@ -186,7 +169,13 @@ def test_any_interleaving(
         play(history, writers, copy.sync, copy.contents)
 
 
-STEPS = ("greatest_key", "running_transactions", "still_running", "prepared_transactions")
+STEPS = (
+    (position, "greatest_key"),
+    (position, "running_transactions"),
+    (position, "still_running"),
+    (position, "prepared_transactions"),
+    (rows, "files_of"),
+)
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=QUIET)
@@ -198,19 +187,12 @@ def test_any_interleaving_between_the_steps_of_a_sync(
     pair.database.execute("truncate t")
     waiting: list[list[tuple[str, int]]] = []
 
-    def preceded(step: Callable[..., Any]) -> Callable[..., Any]:
-        def stepped(*arguments: Any) -> Any:
-            for action, number in waiting.pop(0) if waiting else ():
-                writers[number].act(action)
-            return step(*arguments)
+    def write() -> None:
+        for action, number in waiting.pop(0) if waiting else ():
+            writers[number].act(action)
 
-        return stepped
-
-    with pytest.MonkeyPatch.context() as patch:
+    with before_each(STEPS, write) as patch:
         patch.setattr(position, "PATIENCE", 0)
-        for name in STEPS:
-            patch.setattr(position, name, preceded(getattr(position, name)))
-        patch.setattr(rows, "files_of", preceded(rows.files_of))
         with pair.server().session(pair.database.name) as session:
             copy = Copy(session)
 
@@ -254,32 +236,19 @@ def test_writers_that_write_while_a_sync_runs(
     pair: Pair, writers: list[Writer], monkeypatch: pytest.MonkeyPatch, patience: float
 ) -> None:
     monkeypatch.setattr(position, "PATIENCE", patience)
-    stop = threading.Event()
-    failures: list[BaseException] = []
 
-    def write(writer: Writer) -> None:
-        dice = random.Random(writer.number)
-        try:
-            while not stop.is_set():
-                for _ in range(dice.randint(1, 6)):
-                    writer.act(dice.choice(["begin early", "insert", "update", "update"]))
-                writer.act(dice.choice(["commit", "commit", "rollback"]))
-            writer.finish()
-        except BaseException as failure:
-            failures.append(failure)
+    def write(writer: Writer, dice: random.Random) -> None:
+        for _ in range(dice.randint(1, 6)):
+            writer.act(dice.choice(["begin early", "insert", "update", "update"]))
+        writer.act(dice.choice(["commit", "commit", "rollback"]))
 
-    threads = [threading.Thread(target=write, args=(writer,)) for writer in writers]
-    for thread in threads:
-        thread.start()
     with pair.server().session(pair.database.name) as session:
         copy = Copy(session)
-        try:
+        with ExitStack() as running:
+            for writer in writers:
+                dice = random.Random(writer.number)
+                running.enter_context(meanwhile(partial(write, writer, dice)))
             for _ in range(80):
                 copy.sync()
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join()
         copy.sync()
-    assert not failures
     assert copy.contents() == pair.database.rows("select * from t order by id")

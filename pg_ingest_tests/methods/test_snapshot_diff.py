@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -29,6 +28,7 @@ from pg_ingest.postgres.select import SelectQuery
 from pg_ingest.postgres.session import Session
 from pg_ingest.table import TableId
 from pg_ingest_tests.conftest import Database
+from pg_ingest_tests.meanwhile import meanwhile
 from pg_ingest_tests.methods.conftest import Pair, differing, full, keyed
 
 T = differing("t")
@@ -280,26 +280,15 @@ def test_each_load_is_one_moment_while_writers_write(pair: Pair) -> None:
     pair.database.execute(
         "create table t (id int primary key, v int); insert into t select g, 100 from generate_series(1, 200) g"
     )
-    stop = threading.Event()
-
-    def move_money() -> None:
-        with pair.database.connect() as connection:
-            while not stop.is_set():
-                connection.execute(
-                    "with pick as (select 1 + (random() * 199)::int as a, 1 + (random() * 199)::int as b)"
-                    " update t set v = v + case id when a then 1 else -1 end from pick"
-                    " where id in (a, b) and a <> b"
-                )
-
-    writer = threading.Thread(target=move_money)
-    writer.start()
-    try:
+    transfer = (
+        "with pick as (select 1 + (random() * 199)::int as a, 1 + (random() * 199)::int as b)"
+        " update t set v = v + case id when a then 1 else -1 end"
+        " from pick where id in (a, b) and a <> b"
+    )
+    with pair.database.connect() as writer, meanwhile(lambda: writer.execute(transfer)):
         for _ in range(4):
             pair.sync(T)
             assert pair.stored(T, "count(*), sum(v)") == [(200, 20000)]
-    finally:
-        stop.set()
-        writer.join()
     synced(pair)
 
 

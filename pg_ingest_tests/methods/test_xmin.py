@@ -13,17 +13,12 @@ from pg_ingest.methods.outdated import FURTHEST, why_everything
 from pg_ingest.postgres import row_versions
 from pg_ingest_tests.methods.conftest import Pair, by_xmin, full, keyed
 
+pytestmark = pytest.mark.usefixtures("flushed_at_once")
 BY_XMIN = by_xmin("t")
 FILLED = (
     "create table t (id int primary key, v text);"
     " insert into t select g, 'a' from generate_series(1, 100) g"
 )
-
-
-@pytest.fixture(autouse=True)
-def flushed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the position would wait for the server's WAL writer; see `test_xmin_crash.py`."""
-    monkeypatch.setattr(row_versions, "is_flushed", lambda *_: True)
 
 
 def mark(pair: Pair) -> XminBookmark:

@@ -9,10 +9,10 @@ that were deleted.
 from __future__ import annotations
 
 import random
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -26,12 +26,13 @@ from pg_ingest.config.selection import Replication
 from pg_ingest.errors import SourceBusy
 from pg_ingest.methods import delta_snapshot, moment
 from pg_ingest.methods.registry import reader_for
-from pg_ingest.postgres import row_versions
 from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.session import Session
-from pg_ingest_tests.conftest import Database
+from pg_ingest_tests.meanwhile import meanwhile
 from pg_ingest_tests.methods.conftest import Pair, by_xmin, delta
+from pg_ingest_tests.methods.interleaving import Transactions, before_each
 
+pytestmark = pytest.mark.usefixtures("flushed_at_once")
 WRITERS = 3
 SETUP = (
     "create table t (id int primary key, owner int, v int) with (autovacuum_enabled = off);"
@@ -58,25 +59,13 @@ between_steps = st.lists(
 
 
 @dataclass
-class Writer:
-    """One session; it changes only its own rows, so that nobody waits for anybody."""
+class Writer(Transactions):
+    """Changes only its own rows, so that nobody waits for anybody."""
 
-    number: int
-    connection: psycopg.Connection
-    database: Database
-    open: bool = False
-    prepared: bool = False
     savepoints: int = 0
-
-    @property
-    def gid(self) -> str:
-        return f"{self.database.name}_{self.number}_x"
 
     def act(self, action: str) -> None:
         match action:
-            case "begin" if not self.open and not self.prepared:
-                self.connection.execute("begin")
-                self.open, self.savepoints = True, 0
             case "savepoint" if self.open:
                 self.connection.execute("savepoint s")
                 self.savepoints += 1
@@ -85,15 +74,11 @@ class Writer:
                 self.savepoints -= 1
             case "insert" | "update" | "rekey" | "delete" if not self.prepared:
                 self.write(action)
-            case "commit" | "rollback" if self.prepared:
-                self.connection.execute(f"{action} prepared '{self.gid}'")
-                self.prepared = False
-            case "commit" | "rollback" if self.open:
-                self.connection.execute(action)
-                self.open = False
-            case "prepare" if self.open:
-                self.connection.execute(f"prepare transaction '{self.gid}'")
-                self.open, self.prepared = False, True
+            case "begin" if not self.open:
+                super().act(action)
+                self.savepoints = 0
+            case _:
+                super().act(action)
 
     def write(self, action: str) -> None:
         mine = "where id = (select id from t where owner = %s order by v, id limit 1)"
@@ -176,11 +161,6 @@ def writers(pair: Pair) -> Iterator[list[Writer]]:
         writer.connection.close()
 
 
-@pytest.fixture(autouse=True)
-def flushed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_versions, "is_flushed", lambda *_: True)
-
-
 def committed(pair: Pair) -> list[dict[str, Any]]:
     rows = psycopg.rows.dict_row
     with pair.database.connect() as connection, connection.cursor(row_factory=rows) as cursor:
@@ -241,29 +221,22 @@ def test_any_interleaving_between_the_steps_of_a_sync(
     pair.database.execute(SETUP)
     waiting: list[list[tuple[str, int]]] = []
 
-    def preceded(step: Callable[..., Any]) -> Callable[..., Any]:
-        def stepped(*arguments: Any) -> Any:
-            for action, number in waiting.pop(0) if waiting else ():
+    def write() -> None:
+        for action, number in waiting.pop(0) if waiting else ():
+            writers[number].act(action)
+
+    with before_each(STEPS, write), pair.server().session(pair.database.name) as session:
+        copy = Copy(session, replication)
+        for action, number in history:
+            if action == "sync":
+                waiting[:] = between.pop(0) if between else []
+                copy.sync()
+            elif not keep_up(action, writers):
                 writers[number].act(action)
-            return step(*arguments)
-
-        return stepped
-
-    with pytest.MonkeyPatch.context() as patch:
-        for module, name in STEPS:
-            patch.setattr(module, name, preceded(getattr(module, name)))
-        with pair.server().session(pair.database.name) as session:
-            copy = Copy(session, replication)
-            for action, number in history:
-                if action == "sync":
-                    waiting[:] = between.pop(0) if between else []
-                    copy.sync()
-                elif not keep_up(action, writers):
-                    writers[number].act(action)
-            waiting.clear()
-            for writer in writers:
-                writer.act("commit")
-            copy.sync()
+        waiting.clear()
+        for writer in writers:
+            writer.act("commit")
+        copy.sync()
     copy.holds(committed(pair))
 
 
@@ -271,41 +244,21 @@ def test_any_interleaving_between_the_steps_of_a_sync(
 def test_writers_that_write_while_a_sync_runs(
     pair: Pair, writers: list[Writer], replication: Replication
 ) -> None:
-    stop = threading.Event()
-    failures: list[BaseException] = []
+    def write(writer: Writer, dice: random.Random) -> None:
+        for _ in range(dice.randint(1, 6)):
+            writer.act(dice.choice(["begin", *WRITES]))
+        writer.act(dice.choice(ENDS[:3]))
 
-    def write(writer: Writer) -> None:
-        dice = random.Random(writer.number)
-        try:
-            while not stop.is_set():
-                for _ in range(dice.randint(1, 6)):
-                    writer.act(dice.choice(["begin", *WRITES]))
-                writer.act(dice.choice(ENDS[:3]))
-            writer.act("commit")
-        except BaseException as failure:
-            failures.append(failure)
-
-    def empty() -> None:
-        with closing(pair.database.connect()) as connection:
-            while not stop.wait(0.2):
-                connection.execute("truncate t")
-
-    threads = [threading.Thread(target=write, args=(writer,)) for writer in writers]
-    threads.append(threading.Thread(target=empty))
-    for thread in threads:
-        thread.start()
     with pair.server().session(pair.database.name) as session:
         copy = Copy(session, replication)
-        try:
+        with ExitStack() as running:
+            emptying = running.enter_context(pair.database.connect())
+            running.enter_context(meanwhile(lambda: emptying.execute("truncate t"), pause=0.2))
+            for writer in writers:
+                dice = random.Random(writer.number)
+                running.enter_context(meanwhile(partial(write, writer, dice)))
             for _ in range(30):
-                try:
+                with suppress(SourceBusy):
                     copy.sync()
-                except SourceBusy:
-                    continue
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join()
         copy.sync()
         copy.holds(committed(pair))
-    assert not failures

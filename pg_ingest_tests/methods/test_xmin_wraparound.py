@@ -21,6 +21,8 @@ SEGMENT = 1 << 20
 
 BEFORE_THE_END = (1 << 32) - 60
 
+pytestmark = pytest.mark.usefixtures("flushed_at_once")
+
 
 @pytest.fixture(scope="module", params=sorted(SERVERS))
 def moved(request: pytest.FixtureRequest) -> Iterator[Cluster]:
@@ -29,11 +31,6 @@ def moved(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         pytest.skip("no packaged PostgreSQL")
     with Cluster(binaries=binaries, settings={"autovacuum": "off"}) as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def flushed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_versions, "is_flushed", lambda *_: True)
 
 
 def pair_of(cluster: Cluster, tmp_path: Path) -> Pair:
