@@ -27,6 +27,7 @@ _BLOCKING = {
     Test.WAL_LEVEL: "because the server's wal_level is not logical",
     Test.REPLICATION: "because the user may not read the log",
     Test.SLOTS: "because the server has no slot left",
+    Test.STANDBY_LOG: "because the standby does not tell its primary what it needs",
 }
 """Failures of the server without which no slot can be made, and what is said of the slots then."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pg_ingest.doctor.finding import Finding, Test, passed, warning
+from pg_ingest.doctor.finding import Finding, Test, passed, refused, warning
 from pg_ingest.postgres.protocol_slot import NUDGE
 from pg_ingest.postgres.provider import Provider
 from pg_ingest.postgres.server_state import ServerSettings
@@ -18,11 +18,11 @@ def check_standby_log(source: str, values: ServerSettings, provider: Provider) -
     """Whether the primary keeps what the slots of its standby need."""
     if values.values.get("hot_standby_feedback") != "on":
         wanted = Setting("hot_standby_feedback", "on", "the primary keeps what our slots need")
-        return warning(
+        return refused(
             source,
             Test.STANDBY_LOG,
-            "hot_standby_feedback is off: the primary's vacuum takes rows of the catalogue away that the"
-            " standby's slots need, and then they are lost",
+            "hot_standby_feedback is off: the primary's vacuum would take away rows of the catalogue that the"
+            " standby's slots need, and they would be lost",
             f"on the standby, {step(wanted, provider)}",
             _IDLE,
         )

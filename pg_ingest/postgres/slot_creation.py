@@ -11,7 +11,7 @@ from psycopg import sql
 
 from pg_ingest.config.log import Plugin
 from pg_ingest.errors import MethodUnavailable, PermissionMissing, SlotUnusable, SourceBusy
-from pg_ingest.postgres.anchor import ANCHOR_VERSION
+from pg_ingest.postgres.anchor import ANCHOR_VERSION, check_feedback
 from pg_ingest.postgres.faults import quoted
 from pg_ingest.postgres.protocol_slot import make_slot
 from pg_ingest.postgres.session import Session
@@ -124,6 +124,8 @@ def check_kind(session: Session) -> None:
 def check_server(session: Session) -> None:
     """Raise MethodUnavailable where no slot can be created on this server."""
     check_kind(session)
+    if session.is_standby:
+        check_feedback(session)
     ((level, limit, used),) = session.rows(
         "SELECT current_setting('wal_level'), current_setting('max_replication_slots')::int,"
         " (SELECT count(*) FROM pg_replication_slots)",

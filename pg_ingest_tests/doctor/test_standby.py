@@ -78,11 +78,11 @@ def test_a_standby_whose_log_can_be_followed(
 ) -> None:
     told = found()
     assert told["shop", "replication"].verdict is Verdict.PASSED
-    assert told["shop", "standby-log"].verdict is Verdict.WARNING
+    assert told["shop", "standby-log"].verdict is Verdict.FAILED
     assert "hot_standby_feedback = 'on'" in told["shop", "standby-log"].hint
     assert "pg_log_standby_snapshot" in told["shop", "standby-log"].detail
     assert "2 will be made" in told["shop", "slots"].fact
-    assert told["shop/here", "slot"].verdict is Verdict.PASSED
+    assert "tell its primary" in told["shop/here", "slot"].fact
     assert told["shop/here", "heartbeat"].verdict is Verdict.WARNING
     missing = told["shop/here", "publication"]
     assert missing.verdict is Verdict.FAILED
