@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from pg_ingest.batch import Everything, LoadReport
+from pg_ingest.batch import Everything, LoadReport, Reading
 from pg_ingest.bookmark import Bookmark, goes_on, method_of
 from pg_ingest.chunked_load import read_in_chunks
 from pg_ingest.config.selection import Replication
@@ -23,6 +23,7 @@ from pg_ingest.destinations.destination import (
     Target,
 )
 from pg_ingest.errors import DestinationBusy
+from pg_ingest.methods.pieces import until_it_passes
 from pg_ingest.methods.registry import beginning_of, catch_up_of
 from pg_ingest.open_chunks import Chunks, ChunkTask
 from pg_ingest.postgres.catalog import describe
@@ -123,20 +124,16 @@ def _finished(
     since, noted = chunks.load.caught_up, list[str]()
     if since is None:
         since, noted = chunks.plan.start, destination.chunk_notes(chunks.load)
-    read = catch_up_of(asked.replication.method)
-    with server.session(asked.database) as session:
-        with session.snapshot() as now:
-            begun_at = now.lsn
-        table = describe(session, asked.replication.table)
-        with read(session, asked.replication, table, since, noted) as reading:
-            if isinstance(reading.scope, Everything):
-                destination.drop_chunks(asked.stream)
-                notes.append("the chunks were thrown away, and all rows read in one snapshot")
-                log.info("chunks thrown away: table=%s %s", asked.stream, "; ".join(reading.notes))
-                return None
-            destination.catch_up(chunks.load, reading, max_rejected=asked.max_rejected)
-        with session.snapshot() as now:
-            lag = now.lsn - begun_at
+    caught = until_it_passes(
+        since,
+        lambda pieces: _caught_up(server, destination, asked, chunks, (since, noted), pieces),
+    )
+    reading = caught.reading
+    if isinstance(reading.scope, Everything):
+        destination.drop_chunks(asked.stream)
+        notes.append("the chunks were thrown away, and all rows read in one snapshot")
+        log.info("chunks thrown away: table=%s %s", asked.stream, "; ".join(reading.notes))
+        return None
     assert reading.bookmark is not None
     if destination.bookmark(asked.stream) != before:
         raise DestinationBusy(
@@ -163,4 +160,33 @@ def _finished(
         "stored in chunks: table=%s rows=%d seconds=%.1f",
         *(asked.stream, report.counts.total, time.time() - asked.started_at),
     )
-    return replace(report, lag_bytes=lag, extra={**report.extra, "table": table})
+    return replace(report, lag_bytes=caught.lag, extra={**report.extra, "table": caught.table})
+
+
+@dataclass(frozen=True, slots=True)
+class _CaughtUp:
+    """What brought the chunks up to date, unless its scope is Everything; `lag`: bytes of WAL meanwhile."""
+
+    reading: Reading
+    table: Table
+    lag: int
+
+
+def _caught_up(
+    server: Server,
+    destination: KeepsChunks,
+    asked: TableRequest,
+    chunks: Chunks,
+    since: tuple[Bookmark, list[str]],
+    pieces: int,
+) -> _CaughtUp:
+    read = catch_up_of(asked.replication.method, pieces)
+    with server.session(asked.database) as session:
+        with session.snapshot() as now:
+            begun_at = now.lsn
+        table = describe(session, asked.replication.table)
+        with read(session, asked.replication, table, *since) as reading:
+            if not isinstance(reading.scope, Everything):
+                destination.catch_up(chunks.load, reading, max_rejected=asked.max_rejected)
+        with session.snapshot() as now:
+            return _CaughtUp(reading, table, now.lsn - begun_at)

@@ -21,7 +21,7 @@ from pg_ingest.decode.types import arrow_schema
 from pg_ingest.methods.changed_rows import Plan, Start, durable_start, planned, scope_of
 from pg_ingest.methods.delta_snapshot import LISTED, counted, listed, whole
 from pg_ingest.methods.moment import Moment, at_one_moment
-from pg_ingest.methods.pieces import NotInPieces, Pieces, columns_to_cut_by
+from pg_ingest.methods.pieces import NotInPieces, Pieces, by_key, columns_to_cut_by
 from pg_ingest.postgres.ranges import KeyRange
 from pg_ingest.postgres.row_versions import Either, Neither, server_of
 from pg_ingest.postgres.session import Session
@@ -71,7 +71,7 @@ def xmin(
     plan = _plan(session, replication, table, window)
     with at_one_moment(session, table) as first:
         start = durable_start(first, plan, server_of(session), bookmark, reset=reset)
-    yield _reading(first, plan, start, count, keys=False, mark=start.now)
+    yield _reading(first, plan, bookmark, start, count, keys=False, mark=start.now)
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def delta_snapshot(
     with at_one_moment(session, table) as first:
         start = durable_start(first, plan, server_of(session), bookmark, reset=reset)
     keys = start.old is not None and replication.replicate_deletes
-    yield _reading(first, plan, start, count, keys=keys, mark=counted(start.now, None))
+    yield _reading(first, plan, bookmark, start, count, keys=keys, mark=counted(start.now, None))
 
 
 def _plan(
@@ -103,12 +103,19 @@ def _plan(
 
 
 def _reading(
-    first: Moment, plan: Plan, start: Start, count: int, *, keys: bool, mark: XminBookmark
+    first: Moment,
+    plan: Plan,
+    since: Bookmark | None,
+    start: Start,
+    count: int,
+    *,
+    keys: bool,
+    mark: XminBookmark,
 ) -> Reading:
     schema = arrow_schema(plan.columns)
     asked = _Asked(plan, start, keys, schema.append(LISTED) if keys else schema)
-    split = columns_to_cut_by(plan.table, plan.key)
-    pieces = Pieces(first.session, plan.table, split, first.snapshot, first.files, count)
+    cutting = by_key(first.session, plan.table, columns_to_cut_by(plan.table, plan.key))
+    pieces = Pieces(first.session, plan.table, first.snapshot, first.files, count, since, cutting)
     reading = Reading(
         schema=asked.schema,
         batches=iter(()),

@@ -71,7 +71,7 @@ def beginning(session: Session, replication: Replication, table: Table) -> Begin
         key=plan.key,
         unproven_key=plan.unproven_key,
         dress=lambda batches, _lsn: batches,
-        position=lambda: _nothing_stored(plan, replication.split_hints.rows),
+        position=lambda: nothing_stored(plan, replication.split_hints.rows),
         settings=_settings(plan),
         look=look,
     )
@@ -103,8 +103,8 @@ def _settings(plan: Plan) -> str:
     return repr((plan.where, plan.session.server_version // 10000, RECIPE, order))
 
 
-def _nothing_stored(plan: Plan, hint: int | None) -> SnapshotDiffBookmark:
-    """The ranges that will be compared, empty; bounds are sampled."""
+def nothing_stored(plan: Plan, hint: int | None) -> SnapshotDiffBookmark:
+    """The ranges that will be compared, empty; bounds are sampled for `hint` rows, if it is not None."""
     rows = plan.session.explain(plan.query()).rows if hint is None else hint
     with plan.session.snapshot() as seen:
         surveyed, cuts = sampled(plan.surveyed(plan.order, new_seed()), rows)

@@ -82,7 +82,7 @@ from pg_ingest.methods.chunks import Beginning
 from pg_ingest.methods.columns import chosen_columns, key_columns
 from pg_ingest.methods.moment import at_one_moment
 from pg_ingest.methods.partitions import came_with_rows
-from pg_ingest.methods.pieces import Pieces, columns_to_cut_by
+from pg_ingest.methods.pieces import Pieces, by_key, columns_to_cut_by
 from pg_ingest.methods.position import Sighting, Watch, settled, sighted, watched
 from pg_ingest.methods.replication_key import followed_key
 from pg_ingest.methods.rows import rows_at_once
@@ -209,7 +209,8 @@ def read_in_pieces(
     with at_one_moment(session, table) as first:
         reading = asked.reading(first.snapshot, iter(()))
     known = asked.conditions
-    pieces = Pieces(session, table, split, first.snapshot, first.files, count, among=known)
+    cutting = by_key(session, table, split, among=known)
+    pieces = Pieces(session, table, first.snapshot, first.files, count, bookmark, cutting)
     reading.batches = pieces.all_of(
         reading, lambda moment, bounds: moment.rows(plan.query(bounds, *known))
     )

@@ -44,7 +44,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from pg_ingest.batch import Batch, Reading
 from pg_ingest.bookmark import (
@@ -80,6 +80,8 @@ ATTEMPTS = 3
 """Readings begun in one run: a connection that the server ends takes the pieces that were read with it."""
 
 T = TypeVar("T")
+B = TypeVar("B")
+"""A part of a table, as a method cuts it."""
 
 
 class NotInPieces(Exception):
@@ -134,49 +136,75 @@ def columns_to_cut_by(table: Table, key: Sequence[str]) -> tuple[Column, ...]:
     return good
 
 
+class Cut(Protocol[B]):
+    """Cuts a part of the table into about `count` parts, in order; one where it cannot be cut."""
+
+    def __call__(self, whole: B, count: int, *, share: float) -> Sequence[B]:
+        """`share`: about the part of the table that each will be."""
+        ...
+
+
+def by_key(
+    session: Session, table: Table, split: tuple[Column, ...], among: Sequence[Condition] = ()
+) -> tuple[Cut[KeyRange], KeyRange]:
+    """Ranges of the key, with about as many of the rows that meet all of `among`, and the one that holds all.
+
+    `split`: see `columns_to_cut_by`.
+    """
+
+    def cut_ranges(whole: KeyRange, count: int, *, share: float) -> Sequence[KeyRange]:
+        return cut(session, table, whole, count, share=share, among=among)
+
+    return cut_ranges, KeyRange(split, None, None)
+
+
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    bounds: KeyRange
+class _Piece(Generic[B]):
+    part: B
     depth: int = 0
 
 
 @dataclass(slots=True)
-class Pieces:
+class Pieces(Generic[B]):
     """The pieces of one reading.
 
     Attributes:
-        split: what the ranges are of, see `columns_to_cut_by`.
         first: `S_0`; `files`: the table's from just before it.
         count: pieces to begin with.
-        among: which rows the pieces should have about as many of each, those that meet all of these.
-        read, cancelled: pieces that were read, statements that were cancelled.
+        since: the stored bookmark.
+        read, cancelled: pieces that were read, and that were cancelled.
     """
 
     session: Session
     table: Table
-    split: tuple[Column, ...]
     first: Snapshot
     files: Mapping[int, int | None]
     count: int
-    among: tuple[Condition, ...] = ()
+    since: Bookmark | None
+    cutting: tuple[Cut[B], B]
     read: int = 0
     cancelled: int = 0
 
     def all_of(
-        self, reading: Reading, rows: Callable[[Moment, KeyRange], Iterator[Batch]]
+        self, reading: Reading, rows: Callable[[Moment, B], Iterator[Batch]]
     ) -> Iterator[Batch]:
-        """The batches of the reading, piece by piece; `rows` reads those of one range.
+        """As `read_all`; after the last batch the reading says how it was read."""
+        yield from self.read_all(rows)
+        self.tell(reading)
 
-        After the last one the reading says how it was read. Raises StatementCancelled when the smallest piece
+    def read_all(self, rows: Callable[[Moment, B], Iterator[Batch]]) -> Iterator[Batch]:
+        """The batches of all parts, piece by piece; `rows` reads those of one part.
+
+        Raises StatementCancelled when the smallest piece
         was cancelled, SourceBusy where a snapshot is not later than the first, or the files are others.
         """
-        whole = _Piece(KeyRange(self.split, None, None))
-        left = self._cut(whole, self.count)[::-1]
+        _, whole = self.cutting
+        left = self._cut(_Piece(whole), self.count)[::-1]
         while left:
             piece = left.pop()
             with Spool() as spool:
                 try:
-                    spool.take(self._one(piece.bounds, rows))
+                    spool.take(self._one(piece.part, rows))
                 except PassingFault as error:
                     fault = self.session.reason_of(error)
                     if not isinstance(fault, StatementCancelled):
@@ -185,28 +213,26 @@ class Pieces:
                     continue
                 self.read += 1
                 yield from spool.batches()
-        self._ended(reading)
 
-    def _ended(self, reading: Reading) -> None:
+    def tell(self, reading: Reading) -> None:
         """Say and remember how it was read."""
+        cancelled = self.cancelled + (self.count > remembered(self.since))
         how = f"read in {self.read} pieces of the key, each in a snapshot of its own"
-        if self.cancelled:
-            reading.notes.append(f"{how}: the server cancelled {self.cancelled} larger ones")
+        if cancelled:
+            reading.notes.append(f"{how}: the server cancelled larger ones, {cancelled} in all")
         elif self.read > 1:
-            reading.notes.append(f"{how}: longer statements were cancelled before")
-        count = self.read if self.cancelled else self.read // 2
+            reading.notes.append(f"{how}: the server cancelled larger ones before")
+        count = self.read if cancelled else self.read // 2
         mark = reading.bookmark
         assert isinstance(mark, KeyBasedBookmark | XminBookmark | SnapshotDiffBookmark)
         reading.bookmark = replace(mark, pieces=max(1, count))
 
-    def _one(
-        self, bounds: KeyRange, rows: Callable[[Moment, KeyRange], Iterator[Batch]]
-    ) -> Iterator[Batch]:
+    def _one(self, part: B, rows: Callable[[Moment, B], Iterator[Batch]]) -> Iterator[Batch]:
         with at_one_moment(self.session, self.table) as moment:
             refuse_earlier(self.table, self.first, moment.snapshot)
-            yield from of_these_files(self.session, self.table, self.files, rows(moment, bounds))
+            yield from of_these_files(self.session, self.table, self.files, rows(moment, part))
 
-    def _smaller(self, piece: _Piece, fault: StatementCancelled) -> list[_Piece]:
+    def _smaller(self, piece: _Piece[B], fault: StatementCancelled) -> list[_Piece[B]]:
         self.cancelled += 1
         self.session.renew()
         if piece.depth >= _DEEPEST:
@@ -217,14 +243,11 @@ class Pieces:
         )
         return self._cut(piece, FINER)
 
-    def _cut(self, piece: _Piece, count: int) -> list[_Piece]:
+    def _cut(self, piece: _Piece[B], count: int) -> list[_Piece[B]]:
+        cut_parts, _ = self.cutting
         fineness = self.count * FINER**piece.depth
-        ranges = cut(
-            *(self.session, self.table, piece.bounds, count),
-            share=1 / max(1, fineness),
-            among=self.among,
-        )
-        return [_Piece(bounds, piece.depth + 1) for bounds in ranges]
+        parts = cut_parts(piece.part, count, share=1 / max(1, fineness))
+        return [_Piece(part, piece.depth + 1) for part in parts]
 
 
 def refuse_earlier(table: Table, first: Snapshot, snapshot: Snapshot) -> None:

@@ -16,6 +16,7 @@ from pg_ingest.methods import (
     changed_pieces,
     delta_snapshot,
     diff_chunks,
+    diff_pieces,
     full_table,
     key_based,
     snapshot_diff,
@@ -101,11 +102,15 @@ class CatchUp(Protocol):
         ...
 
 
-def catch_up_of(method: Method) -> CatchUp:
-    """How chunks are brought to one moment: by the method's ordinary sync, but for those that compare."""
+def catch_up_of(method: Method, pieces: int = 1) -> CatchUp:
+    """How chunks are brought to one moment: by the method's ordinary sync, but for those that compare.
+
+    Raises NotInPieces as `reader_for` does.
+    """
     if method is Method.SNAPSHOT_DIFF:
-        return diff_chunks.catching_up
-    read = reader_for(method)
+        in_pieces = partial(diff_pieces.catching_up, count=pieces)
+        return diff_chunks.catching_up if pieces == 1 else in_pieces
+    read = reader_for(method, pieces)
 
     def catching_up(
         session: Session,
@@ -141,6 +146,7 @@ _IN_PIECES: dict[Method, PieceReader] = {
     Method.KEY_BASED: key_based.read_in_pieces,
     Method.XMIN: changed_pieces.xmin,
     Method.DELTA_SNAPSHOT: changed_pieces.delta_snapshot,
+    Method.SNAPSHOT_DIFF: diff_pieces.read_in_pieces,
 }
 
 

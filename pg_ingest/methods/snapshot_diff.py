@@ -77,7 +77,7 @@ def read(
     plan = planned(session, replication, table)
     session.explain(plan.query())
     notes: list[str] = []
-    old = None if reset else _comparable(bookmark, plan, notes)
+    old = None if reset else comparable(bookmark, plan, notes)
     with at_one_moment(session, table) as moment:
         survey = _survey(plan, old)
         part = None if old is None else _part(survey, notes)
@@ -97,7 +97,7 @@ def caught_up(
     """
     plan = planned(session, replication, table)
     notes: list[str] = []
-    old = _comparable(stored, plan, notes)
+    old = comparable(stored, plan, notes)
     with at_one_moment(session, table) as moment:
         survey = _survey(plan, old, cut_all=True)
         part = None if old is None else _part(survey, notes)
@@ -124,7 +124,7 @@ def _reading(
     )
 
 
-def _comparable(
+def comparable(
     bookmark: Bookmark | None, plan: Plan, notes: list[str]
 ) -> SnapshotDiffBookmark | None:
     """The bookmark if checksums of now can be compared with its; else None, and a note says why."""

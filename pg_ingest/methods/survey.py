@@ -46,7 +46,7 @@ def first(surveyed: Surveyed) -> Survey:
     """Cut the table into ranges and look at them."""
     surveyed, cuts = sampled(surveyed, surveyed.count())
     ranges = KeyRanges.of(cuts.values, surveyed.sums(cuts))
-    after = _cut(surveyed, cuts, ranges, range(len(ranges.rows))).joined()
+    after = cut_large(surveyed, cuts, ranges, range(len(ranges.rows))).joined()
     return Survey(surveyed.seed, surveyed.order, cuts, ranges, ranges, [], after)
 
 
@@ -67,7 +67,7 @@ def continued(surveyed: Surveyed, before: KeyRanges, *, cut_all: bool = False) -
     found = KeyRanges.of(cuts.values, surveyed.sums(cuts))
     changed = found.changed(before)
     among = range(len(found.rows)) if cut_all else changed
-    after = _cut(surveyed, cuts, found, among).joined()
+    after = cut_large(surveyed, cuts, found, among).joined()
     return Survey(surveyed.seed, surveyed.order, cuts, before, found, changed, after)
 
 
@@ -80,7 +80,9 @@ def _narrowed(surveyed: Surveyed, points: Sequence[Values]) -> tuple[Surveyed, l
     return replace(surveyed, order=surveyed.order[:width]), left
 
 
-def _cut(surveyed: Surveyed, cuts: Cuts, ranges: KeyRanges, among: Collection[int]) -> KeyRanges:
+def cut_large(
+    surveyed: Surveyed, cuts: Cuts, ranges: KeyRanges, among: Collection[int]
+) -> KeyRanges:
     """The ranges with those cut that are too large; one that no point divides stays."""
     places = ranges.too_large(among)
     if not places:
