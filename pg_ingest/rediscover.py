@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 
 from pg_ingest.catalog_file import load_catalog, save_catalog
 from pg_ingest.config.model import IngestConfig
 from pg_ingest.config.selection import Selection, select
 from pg_ingest.errors import ConfigError, PgIngestError
+from pg_ingest.methods.advised import advised
 from pg_ingest.postgres.discovery import discover
 from pg_ingest.postgres.server import Server
-from pg_ingest.table import SourceCatalog
+from pg_ingest.table import DatabaseCatalog, SourceCatalog
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +44,15 @@ def rediscover(server: Server, config: IngestConfig) -> Sight:
         earlier = load_catalog(config.state_dir, server.source)
     except ConfigError:
         earlier = None
-    kept = [d for d in (earlier.databases if earlier else ()) if d.database in failures]
-    databases = sorted([*catalog.databases, *kept], key=lambda found: found.database)
+    known = {each.database: each for each in (earlier.databases if earlier else ())}
+    kept = [each for name, each in known.items() if name in failures]
+    seen = [_advised_before(known.get(each.database), each) for each in catalog.databases]
+    databases = sorted([*seen, *kept], key=lambda found: found.database)
     return Sight(replace(catalog, databases=tuple(databases)), failures)
+
+
+def _advised_before(known: DatabaseCatalog | None, seen: DatabaseCatalog) -> DatabaseCatalog:
+    return seen if known is None else replace(seen, advice=known.advice)
 
 
 def look_and_save(server: Server, config: IngestConfig) -> tuple[Sight, Selection]:
@@ -63,5 +73,26 @@ def look_and_save(server: Server, config: IngestConfig) -> tuple[Sight, Selectio
             raise
         raise unseen from None
     if not sight.empty:
+        sight = replace(sight, catalog=_with_advice(server, sight, selection))
         save_catalog(config.state_dir, sight.catalog)
     return sight, selection
+
+
+def _with_advice(server: Server, sight: Sight, selection: Selection) -> SourceCatalog:
+    """The catalogue with a method advised for each table, by the first database that has it.
+
+    What was advised before stays where the server does not answer: advice stops nobody from discovering.
+    """
+    left = list(selection.replications)
+    databases = []
+    for database in sight.catalog.databases:
+        found = [(r, table) for r in left if (table := database.table(r.table)) is not None]
+        left = [each for each in left if database.table(each.table) is None]
+        if found and database.database not in sight.failures:
+            try:
+                with server.session(database.database, purpose="discover") as session:
+                    database = replace(database, advice=tuple(advised(session, found)))
+            except PgIngestError as error:
+                log.warning("no advice on methods: database=%s %s", database.database, error)
+        databases.append(database)
+    return replace(sight.catalog, databases=tuple(databases))

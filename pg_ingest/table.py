@@ -133,12 +133,43 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class MethodAdvice:
+    """Which method suits a table, as far as the server could say when it was asked.
+
+    Attributes:
+        why: the reason, for people.
+        impossible: the methods that cannot be had, each with what stands in its way.
+        given_at: ISO 8601, UTC.
+    """
+
+    table: TableId
+    recommended: str
+    why: str
+    impossible: tuple[tuple[str, str], ...]
+    given_at: str
+
+    def beside(self, own: str) -> str:
+        """The method that the table has beside this one, for people."""
+        if self.recommended == own:
+            return f"{own}, as advised: {self.why}"
+        others = "; ".join(f"no {method}: {reason}" for method, reason in sorted(self.impossible))
+        words = f"{own}; {self.recommended} may suit it better: {self.why}"
+        return f"{words} ({others})" if others else words
+
+
+@dataclass(frozen=True, slots=True)
 class DatabaseCatalog:
-    """The relations of one database, in order of their ids. `server_version` as in 150018."""
+    """The relations of one database, in order of their ids.
+
+    Attributes:
+        server_version: as in 150018.
+        advice: on tables that are replicated, of whichever database is the first to have them.
+    """
 
     database: str
     server_version: int
     tables: tuple[Table, ...]
+    advice: tuple[MethodAdvice, ...] = ()
 
     def table(self, table_id: TableId) -> Table | None:
         """The relation of that id, or None."""

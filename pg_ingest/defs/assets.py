@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -14,7 +15,7 @@ from pg_ingest.defs.metadata import selected_columns, table_schema
 from pg_ingest.defs.partitions import with_windows
 from pg_ingest.defs.resources import connection_key, through
 from pg_ingest.defs.route import Route
-from pg_ingest.table import Table
+from pg_ingest.table import MethodAdvice, Table
 
 METHOD_TAG = "pg_ingest/method"
 SOURCE_TAG = "pg_ingest/source"
@@ -63,6 +64,7 @@ def table_asset(
     databases: dg.PartitionsDefinition[str],
     table: Table | None,
     doors: ClosedDoors,
+    advice: MethodAdvice | None = None,
 ) -> dg.AssetsDefinition:
     """The asset `[source, schema, table]`; `table` is what discovery knew of it, for its texts."""
     window = replication.partition_by
@@ -74,7 +76,7 @@ def table_asset(
     @dg.multi_asset(
         name=op_name(replication),
         ins={"upstream": dg.AssetIn(upstream_key(replication), dagster_type=dg.Nothing)},
-        outs={"rows": _out(route, replication, table)},
+        outs={"rows": _out(route, replication, table, advice)},
         partitions_def=partitions,
         backfill_policy=None if window is None else dg.BackfillPolicy.single_run(),
         pool=route.pool,
@@ -87,7 +89,9 @@ def table_asset(
     return replicate_table
 
 
-def _out(route: Route, replication: Replication, table: Table | None) -> dg.AssetOut:
+def _out(
+    route: Route, replication: Replication, table: Table | None, advice: MethodAdvice | None
+) -> dg.AssetOut:
     return dg.AssetOut(
         key=dg.AssetKey(list(replication.asset_key)),
         dagster_type=dg.Nothing,
@@ -100,8 +104,20 @@ def _out(route: Route, replication: Replication, table: Table | None) -> dg.Asse
         metadata={
             "dagster/table_name": f"{replication.target_schema}.{replication.target_table}",
             **schema_metadata(replication, table),
+            **advice_metadata(replication, advice),
         },
     )
+
+
+def advice_metadata(replication: Replication, advice: MethodAdvice | None) -> dict[str, Any]:
+    """Which method suits the table, beside the one it has, and when the server was asked."""
+    if advice is None:
+        return {}
+    return {
+        "pg_ingest/recommended_method": advice.recommended,
+        "pg_ingest/advice": advice.beside(replication.method.value),
+        "pg_ingest/advised_at": dg.MetadataValue.timestamp(datetime.fromisoformat(advice.given_at)),
+    }
 
 
 def schema_metadata(replication: Replication, table: Table | None) -> dict[str, Any]:

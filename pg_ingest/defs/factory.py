@@ -23,7 +23,7 @@ from pg_ingest.defs.resources import connection_key, source_resource
 from pg_ingest.defs.route import Route
 from pg_ingest.defs.schedules import sync_schedule
 from pg_ingest.defs.slot_lag import slot_lag_sensor
-from pg_ingest.table import SourceCatalog, Table, TableId
+from pg_ingest.table import MethodAdvice, SourceCatalog, Table, TableId
 
 log = logging.getLogger(__name__)
 
@@ -58,16 +58,19 @@ def source_definitions(
     for warning in selection.warnings:
         log.warning(warning)
     databases = databases_partitions(route.source, selection)
-    tables = known_tables(catalog)
+    tables, advice = known_tables(catalog), known_advice(catalog)
     doors = ClosedDoors()
     jobs = sync_jobs(route.source, selection.replications)
     schedule = route.settings.schedule
     logged = [each for each in selection.replications if is_logged(each)]
     alone = [each for each in selection.replications if not is_logged(each)]
     upstream = [upstream_spec(route, r, tables.get(r.table)) for r in selection.replications]
-    assets = [table_asset(route, r, databases, tables.get(r.table), doors) for r in alone]
+    assets = [
+        table_asset(route, r, databases, tables.get(r.table), doors, advice.get(r.table))
+        for r in alone
+    ]
     if logged:
-        assets.append(log_assets(route, logged, databases, tables, doors))
+        assets.append(log_assets(route, logged, databases, tables, doors, advice))
     return dg.Definitions(
         resources={connection_key(route.source): source_resource(route.source, route.settings)},
         assets=[*upstream, *assets],
@@ -99,3 +102,9 @@ def known_tables(catalog: SourceCatalog | None) -> dict[TableId, Table]:
         for table in database.tables:
             tables.setdefault(table.id, table)
     return tables
+
+
+def known_advice(catalog: SourceCatalog | None) -> dict[TableId, MethodAdvice]:
+    """The method that was advised for each table when the source was last discovered."""
+    databases = catalog.databases if catalog else ()
+    return {advice.table: advice for database in databases for advice in database.advice}

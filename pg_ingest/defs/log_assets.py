@@ -14,14 +14,21 @@ import dagster as dg
 from pg_ingest.config.log import Plugin
 from pg_ingest.config.method import Method
 from pg_ingest.config.selection import Replication
-from pg_ingest.defs.assets import METHOD_TAG, describe, op_name, schema_metadata, upstream_key
+from pg_ingest.defs.assets import (
+    METHOD_TAG,
+    advice_metadata,
+    describe,
+    op_name,
+    schema_metadata,
+    upstream_key,
+)
 from pg_ingest.defs.faults import ClosedDoors
 from pg_ingest.defs.loading import SyncConfig
 from pg_ingest.defs.log_loading import LogLoader
 from pg_ingest.defs.log_names import CHANGE_LOG, change_log_key, log_op_name, log_pool
 from pg_ingest.defs.resources import connection_key, through
 from pg_ingest.defs.route import Route
-from pg_ingest.table import Table, TableId
+from pg_ingest.table import MethodAdvice, Table, TableId
 
 _UPSTREAM = "upstream"
 
@@ -32,6 +39,7 @@ def log_assets(
     databases: dg.PartitionsDefinition[str],
     tables: Mapping[TableId, Table],
     doors: ClosedDoors,
+    advice: Mapping[TableId, MethodAdvice],
 ) -> dg.AssetsDefinition:
     """The assets `[source, "change_log"]` and `[source, schema, table]` of all `replications`."""
     loader = LogLoader(route, replications, doors)
@@ -48,7 +56,9 @@ def log_assets(
         outs={
             CHANGE_LOG: _out(_change_log_spec(route, replications)),
             **{
-                op_name(each): _out(_table_spec(route, each, tables.get(each.table)))
+                op_name(each): _out(
+                    _table_spec(route, each, tables.get(each.table), advice.get(each.table))
+                )
                 for each in replications
             },
         },
@@ -89,7 +99,9 @@ def _change_log_spec(route: Route, replications: Sequence[Replication]) -> dg.As
     )
 
 
-def _table_spec(route: Route, replication: Replication, table: Table | None) -> dg.AssetSpec:
+def _table_spec(
+    route: Route, replication: Replication, table: Table | None, advice: MethodAdvice | None
+) -> dg.AssetSpec:
     return dg.AssetSpec(
         list(replication.asset_key),
         description=describe(route, replication, table),
@@ -100,5 +112,6 @@ def _table_spec(route: Route, replication: Replication, table: Table | None) -> 
         metadata={
             "dagster/table_name": f"{replication.target_schema}.{replication.target_table}",
             **schema_metadata(replication, table),
+            **advice_metadata(replication, advice),
         },
     )

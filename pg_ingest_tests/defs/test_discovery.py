@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import dagster as dg
+import pytest
 
+from pg_ingest import rediscover
 from pg_ingest.catalog_file import load_catalog
 from pg_ingest.config.load import LoadedConfig
 from pg_ingest.defs.factory import build_definitions
 from pg_ingest.defs.saved import saved_catalogs
+from pg_ingest.errors import SourceUnreachable
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.defs.conftest import Write
 
@@ -78,3 +81,32 @@ def test_an_unreachable_source_is_a_reason_to_skip(
     words, added = look(loaded, instance)
     assert "nothing listens on 127.0.0.1 port 1" in words
     assert added == []
+
+
+def test_the_advice_is_asked_for_and_kept(
+    shop: Shop,
+    database: Database,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A server that does not answer leaves what was advised before, and stops no discovery."""
+    database.execute("create table a (id int primary key); create table other (id int)")
+    database.execute("insert into a select generate_series(1, 60000)")
+    database.execute("analyze a")
+    loaded = shop("method: full_table\ntables: {public.a: {}}\n")
+    look(loaded, instance)
+    (before,) = saved_catalogs(loaded)["shop"].databases
+    (advice,) = before.advice
+    assert (str(advice.table), advice.recommended) == ("public.a", "log_based")
+
+    def refused(*_: object) -> None:
+        raise SourceUnreachable("gone")
+
+    monkeypatch.setattr(rediscover, "advised", refused)
+    database.execute("create table b (id int primary key)")
+    look(loaded, instance)
+    (after,) = saved_catalogs(loaded)["shop"].databases
+    assert len(after.tables) == 3
+    assert after.advice == before.advice
+    assert "no advice on methods" in caplog.text

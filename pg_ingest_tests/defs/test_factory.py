@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -13,6 +14,7 @@ from pg_ingest.errors import ConfigError
 from pg_ingest.table import (
     Column,
     DatabaseCatalog,
+    MethodAdvice,
     PgType,
     RelationKind,
     SourceCatalog,
@@ -250,3 +252,34 @@ def test_no_secret_is_in_the_snapshot(write: Write, monkeypatch: pytest.MonkeyPa
         for job in definitions.get_repository_def().get_all_jobs():
             assert "correct horse" not in repr(job.get_job_snapshot())
         assert "correct horse" not in repr(specs(definitions))
+
+
+def test_the_advised_method_stands_on_the_asset(write: Write) -> None:
+    """Beside the one the table has now, whichever it had when the server was asked."""
+    given = "2026-11-20T08:00:00+00:00"
+    advice = tuple(
+        MethodAdvice(TableId.parse(name), "log_based", "it is large", (("xmin", "no key"),), given)
+        for name in ("public.orders", "public.customers")
+    )
+    tables = (table("public.customers"), table("public.orders"), table("public.plain"))
+    found = SourceCatalog("shop", given, (DatabaseCatalog("app", 180000, tables, advice),))
+    loaded = write("""
+        databases: [app]
+        method: log_based
+        tables:
+          public.orders: {method: full_table}
+          public.customers: {}
+          public.plain: {}
+        """)
+    shown = specs(build_definitions(loaded, {"shop": found}))
+    orders = shown["shop/public/orders"].metadata
+    assert orders["pg_ingest/recommended_method"] == "log_based"
+    assert orders["pg_ingest/advice"] == (
+        "full_table; log_based may suit it better: it is large (no xmin: no key)"
+    )
+    when = orders["pg_ingest/advised_at"]
+    assert when == dg.MetadataValue.timestamp(datetime.fromisoformat(given))
+    customers = shown["shop/public/customers"].metadata
+    assert customers["pg_ingest/advice"] == "log_based, as advised: it is large"
+    assert "pg_ingest/advice" not in shown["shop/public/plain"].metadata
+    assert "pg_ingest/advice" not in shown["postgres/shop/public/orders"].metadata
