@@ -54,6 +54,22 @@ class Partition:
 
 
 @dataclass(frozen=True, slots=True)
+class Marks:
+    """What an ALTER TABLE of a table leaves behind; see `postgres/table_marks.py`.
+
+    Attributes:
+        files: a digest of the table's files, and its partitions'.
+        attributes, computed: of its plain and its generated columns.
+        numbers: of the columns that were read, in order.
+    """
+
+    files: str
+    attributes: str
+    computed: str
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class KeyBasedBookmark:
     """Every row with a key below `position` has been read; rows at or above it are read next time.
 
@@ -67,6 +83,7 @@ class KeyBasedBookmark:
         partitions: whose rows were read, None where that is not known.
         pieces: to begin the next reading with, see `methods/pieces.py`.
         texts: of `postgres.value_texts`.
+        marks: of the table before they were read.
     """
 
     column: str
@@ -79,6 +96,7 @@ class KeyBasedBookmark:
     partitions: tuple[Partition, ...] | None = None
     pieces: int = 1
     texts: tuple[str, ...] = ()
+    marks: Marks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +265,9 @@ def load(text: str) -> Bookmark:
                 PendingKey(**{**p, "transactions": tuple(p["transactions"])})
                 for p in fields["pending"]
             )
+            if fields.get("marks") is not None:
+                numbers = tuple(fields["marks"]["numbers"])
+                fields["marks"] = Marks(**{**fields["marks"], "numbers": numbers})
         if shape is SnapshotDiffBookmark:
             fields["columns"] = tuple((name, kind) for name, kind in fields["columns"])
             fields["key"] = tuple(fields["key"])

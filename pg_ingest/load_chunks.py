@@ -56,7 +56,8 @@ class TableRequest:
     def target(self, table: Table) -> Target:
         """Where the rows go."""
         schema, name = self.replication.target_for(self.database)
-        return Target(schema, name, self.replication.shared, table.comment)
+        left_out = self.replication.left_out([column.name for column in table.columns])
+        return Target(schema, name, self.replication.shared, table.comment, left_out)
 
 
 def load_in_chunks(

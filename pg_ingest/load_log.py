@@ -66,8 +66,9 @@ class TableLoad:
     @property
     def target(self) -> Target:
         schema, name = self.replication.target_for(self.capture.database)
-        comment = self.capture.tables[self.replication.table].comment
-        return Target(schema, name, self.replication.shared, comment)
+        table = self.capture.tables[self.replication.table]
+        left_out = self.replication.left_out([column.name for column in table.columns])
+        return Target(schema, name, self.replication.shared, table.comment, left_out)
 
     def anew(self, reason: object) -> None:
         """Say, before it begins, that the whole table is read once more."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pg_ingest.config.choice import Chosen, choose, relations_of
@@ -58,6 +58,11 @@ class Replication:
     def asset_key(self) -> tuple[str, str, str]:
         """Source, schema, table."""
         return self.source, self.table.schema, self.table.name
+
+    def left_out(self, names: Iterable[str]) -> frozenset[str]:
+        """The columns that are not wanted, of those with these names."""
+        wanted = frozenset(names if self.columns is None else self.columns)
+        return (frozenset(names) - wanted) | frozenset(self.exclude_columns)
 
     def target_for(self, database: str) -> tuple[str, str]:
         """Schema and table in the destination for the rows of that database."""

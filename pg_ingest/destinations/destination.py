@@ -40,12 +40,14 @@ class Target:
         shared: several databases write to this table, so it has a `_pgi_database` column and every
             scope is confined to the stream's database.
         comment: the source table's comment.
+        left_out: columns that the configuration does not let in: those that are stored go with the next load.
     """
 
     schema: str
     table: str
     shared: bool = False
     comment: str | None = None
+    left_out: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.table}"

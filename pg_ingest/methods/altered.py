@@ -5,6 +5,8 @@ stored rows would be those from before; and what leaves names and types alone wo
 each sync the catalogue is compared with the bookmark, by what one question for all tables brought when the
 log was captured (`postgres/table_marks.py`):
 
+`key_based` has the same trouble with rows below its position, and asks the same (`values_changed`). In the log:
+
 - *Before* the log is applied: whatever only a new snapshot can mend means reading anew at once. What is there
   now is also what is there after the last change, so nothing that the log still holds can undo it.
 - *After* it: what can be followed (renamed and added columns, another length) is followed, as if a row of
@@ -21,7 +23,7 @@ import polars as pl
 import pyarrow as pa
 
 from pg_ingest.batch import Changes, Counts, Reading, Reshape
-from pg_ingest.bookmark import LogBasedBookmark
+from pg_ingest.bookmark import LogBasedBookmark, Marks
 from pg_ingest.changelog.fold import count, fold
 from pg_ingest.changelog.log import NO_CHANGES
 from pg_ingest.changelog.states import counted_rows, keyed_rows
@@ -35,9 +37,36 @@ from pg_ingest.methods.shape import (
     logged,
     refuse_unread,
 )
-from pg_ingest.postgres.storage import digest
-from pg_ingest.postgres.table_marks import TableMarks
+from pg_ingest.postgres.session import Session
+from pg_ingest.postgres.storage import digest, files_of
+from pg_ingest.postgres.table_marks import TableMarks, marks_of
 from pg_ingest.table import Column, RelationKind, Table
+
+
+def marks_now(session: Session, table: Table, columns: Sequence[Column]) -> Marks | None:
+    """What a bookmark of these columns remembers of the table; None where it is not there any more."""
+    marks = marks_of(session, [table.oid]).get(table.oid)
+    if marks is None:
+        return None
+    numbers = tuple(column.attnum for column in columns)
+    return Marks(digest(files_of(session, table)), marks.attributes, marks.computed, numbers)
+
+
+def values_changed(
+    old: Marks | None, names: Sequence[str], now: Marks | None, columns: Sequence[Column]
+) -> str:
+    """Why rows that nobody wrote may read otherwise than when the columns `names` were read; "" if not."""
+    if old is None or now is None:
+        return ""
+    known = dict(zip(names, old.numbers, strict=True))
+    others = [c.name for c in columns if known.get(c.name, c.attnum) != c.attnum]
+    if others:
+        return f"other columns are called {', '.join(others)} now"
+    if old.computed != now.computed:
+        return "generated columns were altered"
+    if old.files != now.files and old.attributes != now.attributes:
+        return "columns were altered and the table was rewritten"
+    return ""
 
 
 def noticed(

@@ -63,7 +63,8 @@ which makes a row appear or change, not, say, of one side of a join.
 **What it cannot see.** Deletes. Updates that leave the key as it was. Rows that get a key which was not handed
 out by a running transaction of this server in ascending order: imported history, keys made up by clients
 whose clocks differ by more than the slack, a sequence with CACHE > 1 (refused), rows that logical replication
-brings in from elsewhere. Another column or filter than last time: all rows are read again, none is deleted.
+brings in from elsewhere. Another column than last time, or an ALTER TABLE that computes values anew: all rows
+are read again, none is deleted. Another filter: all rows are read and replace the stored ones.
 """
 
 from __future__ import annotations
@@ -74,10 +75,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from pg_ingest.batch import Batch, Everything, Keys, Reading
-from pg_ingest.bookmark import Bookmark, KeyBasedBookmark, Partition, method_of
+from pg_ingest.bookmark import Bookmark, KeyBasedBookmark, Marks, Partition, method_of
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.types import arrow_schema
 from pg_ingest.errors import BookmarkUnusable, ConfigError
+from pg_ingest.methods.altered import marks_now, values_changed
 from pg_ingest.methods.chunks import Beginning
 from pg_ingest.methods.columns import chosen_columns, key_columns
 from pg_ingest.methods.moment import at_one_moment
@@ -105,6 +107,7 @@ class _Plan:
     followed: Column
     where: str | None
     texts: tuple[str, ...]
+    marks: Marks | None
 
     @property
     def unproven_key(self) -> tuple[str, ...]:
@@ -117,7 +120,9 @@ class _Plan:
         names = tuple(column.name for column in self.columns)
         kind = self.followed.type.display
         return KeyBasedBookmark(
-            *(self.followed.name, kind, None, (), names, self.where, self.key), texts=self.texts
+            *(self.followed.name, kind, None, (), names, self.where, self.key),
+            texts=self.texts,
+            marks=self.marks,
         )
 
     def query(self, *conditions: Condition) -> SelectQuery:
@@ -284,8 +289,8 @@ def _plan(session: Session, replication: Replication, table: Table) -> _Plan:
     columns = chosen_columns(session, replication, table)
     key = key_columns(replication, table, columns)
     followed = followed_key(session, replication, table, columns)
-    texts = value_texts(session, columns)
-    return _Plan(table, columns, key, followed, replication.where, texts)
+    texts, marks = value_texts(session, columns), marks_now(session, table, columns)
+    return _Plan(table, columns, key, followed, replication.where, texts, marks)
 
 
 def _continued(bookmark: Bookmark | None, plan: _Plan, notes: list[str]) -> KeyBasedBookmark | None:
@@ -312,6 +317,11 @@ def _continued(bookmark: Bookmark | None, plan: _Plan, notes: list[str]) -> KeyB
     if read_otherwise(bookmark.texts, expected.texts):
         notes.append(f"all rows are read again: {OTHERWISE}")
         return None
+    if bookmark.where != expected.where:
+        notes.append(
+            "all rows are read again and replace the stored ones: the row filter is another one"
+        )
+        return None
     return bookmark
 
 
@@ -326,12 +336,11 @@ def _reads_more(
     new = [column.name for column in plan.columns if column.name not in old.columns]
     if new:
         notes.append(f"all rows are read again for the new columns {', '.join(new)}")
-    if old.where != plan.where:
-        notes.append(
-            "all rows are read again for another row filter; rows that no longer pass it stay stored"
-        )
+    altered = values_changed(old.marks, old.columns, plan.marks, plan.columns)
+    if altered:
+        notes.append(f"all rows are read again: {altered}")
     known = partitions if old.partitions is None else old.partitions
     came = came_with_rows(session, plan.table, known, partitions)
     if came:
         notes.append(f"all rows are read again for partitions {came}")
-    return bool(new) or old.where != plan.where or bool(came)
+    return bool(new or altered or came)

@@ -7,8 +7,8 @@ SET TABLESPACE give another file too, and write no row of pg_attribute. So both 
 have changed values from what only moves rows, and each of them alone is harmless. An `xmin` stays as it is
 when the row is frozen (since 9.4).
 
-Generated columns are left out: they are not in the log, so it does not matter what becomes of them. One that is
-generated no more (DROP EXPRESSION) is told by its number: it is not above those that were there before.
+Generated columns stand apart: they are not in the log, so there it does not matter what becomes of them. One
+that is generated no more (DROP EXPRESSION) is told by its number: it is not above those that were there before.
 
 `relfilenode` and not `pg_relation_filenode`, which is asked outside of the query's snapshot: file and columns
 must be of one moment.
@@ -26,9 +26,10 @@ from pg_ingest.postgres.session import Session
 
 _MARKS = """
 SELECT c.oid::int8, c.relfilenode::int8,
-  string_agg(a.attnum || ':' || a.xmin::text, ',' ORDER BY a.attnum)
+  string_agg(a.attnum || ':' || a.xmin::text, ',' ORDER BY a.attnum) FILTER (WHERE NOT {computed}),
+  string_agg(a.attnum || ':' || a.xmin::text, ',' ORDER BY a.attnum) FILTER (WHERE {computed})
 FROM pg_catalog.pg_class AS c LEFT JOIN pg_catalog.pg_attribute AS a
-  ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped {plain}
+  ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 WHERE c.oid = ANY(%s::oid[]) GROUP BY c.oid, c.relfilenode
 """
 
@@ -42,18 +43,20 @@ class TableMarks:
     Attributes:
         file: 0 for a partitioned table.
         attributes: another text after an ALTER of a column that is not generated.
+        computed: another text after an ALTER of one that is.
     """
 
     file: int
     attributes: str
+    computed: str
 
 
 def marks_of(session: Session, oids: Collection[int]) -> dict[int, TableMarks]:
     """By oid, those of these tables that exist, as they are now in any transaction."""
-    plain = "AND a.attgenerated = ''" if session.server_version >= _GENERATED_SINCE else ""
+    computed = "a.attgenerated <> ''" if session.server_version >= _GENERATED_SINCE else "false"
     what = "looking for altered tables"
-    found = session.rows(_MARKS.format(plain=plain), [list(oids)], what=what) if oids else []
-    return {oid: TableMarks(file, _digest(listed)) for oid, file, listed in found}
+    found = session.rows(_MARKS.format(computed=computed), [list(oids)], what=what) if oids else []
+    return {oid: TableMarks(file, *map(_digest, listed)) for oid, file, *listed in found}
 
 
 def _digest(listed: str | None) -> str:

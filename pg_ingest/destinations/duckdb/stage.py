@@ -134,6 +134,7 @@ class DuckDbStage:
             notes += ("an unfinished load in chunks was thrown away",)
         table = tables.find(self._connection, self._target.schema, self._target.table)
         change = apply(self._arrival(table, at), scope)
+        notes += tables.leave_out(self._connection, self._target, self._schema)
         tables.describe(self._connection, self._target, self._schema)
         finished = self._report(change, report, notes)
         entry = ledger.Entry(

@@ -147,6 +147,28 @@ def evolve(
     return notes
 
 
+def leave_out(
+    connection: duckdb.DuckDBPyConnection, target: Target, schema: pa.Schema
+) -> tuple[str, ...]:
+    """Drop the stored columns that the configuration does not let in any more; say so.
+
+    A column that arrives stays, whatever it is called: names that differ by case are one here.
+    """
+    table = find(connection, target.schema, target.table)
+    arriving = {folded(name) for name in schema.names}
+    unwanted = {folded(name) for name in target.left_out} - arriving
+    going = [] if table is None else [name for name in table.data if folded(name) in unwanted]
+    for name in going:
+        connection.execute(
+            sql(
+                "ALTER TABLE {table} DROP COLUMN {name}",
+                table=identifier(target.schema, target.table),
+                name=identifier(name),
+            )
+        )
+    return (f"left out by the configuration, dropped here: {', '.join(going)}",) if going else ()
+
+
 def _follow(
     connection: duckdb.DuckDBPyConnection,
     table: Stored,
