@@ -136,6 +136,8 @@ def _finished(
         log.info("chunks thrown away: table=%s %s", asked.stream, "; ".join(reading.notes))
         return None
     assert reading.bookmark is not None
+    with server.session(asked.database) as session, session.snapshot() as now:
+        lag = now.lsn - caught.begun_at
     if destination.bookmark(asked.stream) != before:
         raise DestinationBusy(
             f"{asked.stream} was loaded by another process at the same time",
@@ -161,16 +163,16 @@ def _finished(
         "stored in chunks: table=%s rows=%d seconds=%.1f",
         *(asked.stream, report.counts.total, time.time() - asked.started_at),
     )
-    return replace(report, lag_bytes=caught.lag, extra={**report.extra, "table": caught.table})
+    return replace(report, lag_bytes=lag, extra={**report.extra, "table": caught.table})
 
 
 @dataclass(frozen=True, slots=True)
 class _CaughtUp:
-    """What brought the chunks up to date, unless its scope is Everything; `lag`: bytes of WAL meanwhile."""
+    """What brought the chunks up to date, unless its scope is Everything, and where the log was before."""
 
     reading: Reading
     table: Table
-    lag: int
+    begun_at: int
 
 
 def _caught_up(
@@ -189,5 +191,4 @@ def _caught_up(
         with read(session, asked.replication, table, *since) as reading:
             if not isinstance(reading.scope, Everything):
                 destination.catch_up(chunks.load, reading, max_rejected=asked.max_rejected)
-        with session.snapshot() as now:
-            return _CaughtUp(reading, table, now.lsn - begun_at)
+    return _CaughtUp(reading, table, begun_at)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pg_ingest.config.model import SourceConfig
 from pg_ingest.doctor.finding import Finding, Test, passed, warning
+from pg_ingest.doctor.patience import check_patience
 from pg_ingest.postgres.connect import version_note, version_text
 from pg_ingest.postgres.faults import quoted
 from pg_ingest.postgres.provider import Provider
@@ -17,13 +18,9 @@ from pg_ingest.postgres.server_state import (
     server_settings,
 )
 from pg_ingest.postgres.session import Session
-from pg_ingest.setup.steps import Setting, step
 
 CLOCK_SECONDS = 5.0
 """Beyond this, times in reports and the times of rows no longer fit together for people."""
-
-STANDBY_PATIENCE_MS = 300_000
-"""A read of a large table takes minutes; a standby that cancels sooner cancels it again and again."""
 
 
 def check_identity(session: Session, provider: Provider) -> Iterator[Finding]:
@@ -69,7 +66,7 @@ def check_room(session: Session, settings: SourceConfig, provider: Provider) -> 
     values = server_settings(session)
     yield _connections(session, settings, values)
     if session.is_standby:
-        yield _standby(session, values, provider)
+        yield check_patience(session.source, values, provider)
     limit = values.number("transaction_timeout")
     if limit and limit < settings.limits.statement_timeout * 1000:
         yield warning(
@@ -102,25 +99,3 @@ def _connections(session: Session, settings: SourceConfig, values: ServerSetting
             f"limits: {{connections: {max(1, left)}}}, or raise max_connections and restart",
         )
     return passed(session.source, Test.CONNECTIONS, f"{left} of {limit} left, {wanted} wanted")
-
-
-def _standby(session: Session, values: ServerSettings, provider: Provider) -> Finding:
-    delay = values.number("max_standby_streaming_delay") or 0
-    feedback = values.values.get("hot_standby_feedback") == "on"
-    fact = f"hot_standby_feedback {'on' if feedback else 'off'}, max_standby_streaming_delay {delay} ms"
-    if feedback or delay < 0 or delay >= STANDBY_PATIENCE_MS:
-        return passed(session.source, Test.STANDBY, fact)
-    why = "long reads are cancelled no more"
-    ways = " or: ".join(
-        step(Setting(name, value, why), provider)
-        for name, value in (
-            ("hot_standby_feedback", "on"),
-            ("max_standby_streaming_delay", "15min"),
-        )
-    )
-    return warning(
-        session.source,
-        Test.STANDBY,
-        f"{fact}: long reads will be cancelled when they conflict with replay",
-        f"on the standby, {ways}",
-    )

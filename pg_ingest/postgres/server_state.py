@@ -23,6 +23,8 @@ _WANTED = (
     "superuser_reserved_connections",
     "hot_standby_feedback",
     "max_standby_streaming_delay",
+    "max_standby_archive_delay",
+    "restore_command",
     "primary_slot_name",
     "server_encoding",
     "transaction_timeout",

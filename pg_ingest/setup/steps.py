@@ -18,10 +18,16 @@ _OTHER_NAMES = {
     (Provider.RDS, "wal_level"): ("rds.logical_replication", "1"),
     (Provider.AURORA, "wal_level"): ("rds.logical_replication", "1"),
     (Provider.CLOUDSQL, "wal_level"): ("cloudsql.logical_decoding", "on"),
+    (Provider.RDS, "hot_standby_feedback"): ("hot_standby_feedback", "1"),
 }
 
-_BASE_UNITS = {"max_slot_wal_keep_size": 1024, "wal_sender_timeout": 1000}
-"""Services take plain numbers: megabytes from `50GB`, milliseconds from `60s`."""
+_BASE_UNITS = {
+    "max_slot_wal_keep_size": 1024,
+    "wal_sender_timeout": 1000,
+    "max_standby_streaming_delay": 60_000,
+    "max_standby_archive_delay": 60_000,
+}
+"""Services take plain numbers: megabytes from `50GB`, milliseconds from `60s` and `15min`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,8 @@ class Setting:
         if (provider, self.name) in _OTHER_NAMES:
             return _OTHER_NAMES[provider, self.name]
         if provider in (Provider.PLAIN, Provider.SUPABASE) or self.name not in _BASE_UNITS:
+            return self.name, self.value
+        if self.value.isdigit():
             return self.name, self.value
         number = int("".join(c for c in self.value if c.isdigit()))
         return self.name, str(number * _BASE_UNITS[self.name])
