@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pg_ingest.batch import Everything
 from pg_ingest.bookmark import Bookmark, LogBasedBookmark
@@ -62,11 +62,8 @@ class LogChunks:
             before: what the destination must still have when the new rows take their place.
             only_resume: an unfinished load goes on, but none is begun.
         """
-        destination, replication = self.destination, self.load.replication
+        destination = self.destination
         if not isinstance(destination, KeepsChunks):
-            return None
-        if replication.where is not None or self.capture.inserts_only:
-            destination.drop_chunks(self.load.stream)
             return None
         chunks = read_in_chunks(self._task(destination, only_resume), self.load.notes)
         if chunks is None:
@@ -110,7 +107,14 @@ class LogChunks:
         )
 
     def _beginning(self, session: Session, table: Table) -> Beginning:
-        return beginning(session, self.load.replication, table)
+        capture, replication = self.capture, self.load.replication
+        whole = ""
+        if replication.where is not None:
+            whole = "its row filter is judged on rows of one moment"
+        if capture.inserts_only:
+            whole = "the publication carries only inserts"
+        begin = beginning(session, replication, table, inserts_only=capture.inserts_only)
+        return replace(begin, whole=whole)
 
     def _refused(self, plan: Plan) -> str:
         since = self.capture.since[self.load.replication.table]

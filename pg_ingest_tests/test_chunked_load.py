@@ -281,8 +281,16 @@ def test_without_a_key_it_is_one_snapshot(shop: Following) -> None:
     progress = writes(shop, "delete from t where id = 7; insert into t values (8, 'x')")
     report = load(shop, progress=progress)
     assert report.phase == "snapshot"
+    assert any("no key tells its rows apart" in note for note in report.notes)
     shop.sync(T)
     shop.check(T)
+
+
+def test_with_a_row_filter_it_is_one_snapshot(shop: Following) -> None:
+    made(shop)
+    report = load(shop, logged("t", where="id > 5"))
+    assert report.phase == "snapshot"
+    assert any("not in chunks: its row filter" in note for note in report.notes)
 
 
 def test_one_of_several_readers_fails(

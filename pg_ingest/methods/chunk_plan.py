@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from pg_ingest.config.selection import Replication
 from pg_ingest.errors import MethodUnavailable
@@ -10,7 +11,7 @@ from pg_ingest.methods.all_rows import LARGE
 from pg_ingest.methods.chunks import Beginning, Plan
 from pg_ingest.methods.shape import logged
 from pg_ingest.postgres.keys import ranks
-from pg_ingest.postgres.ranges import Values, key_ranges, ranges_between
+from pg_ingest.postgres.ranges import Values, key_ranges, leading_columns, ranges_between
 from pg_ingest.postgres.row_versions import server_of
 from pg_ingest.postgres.select import select_rows
 from pg_ingest.postgres.session import Session
@@ -42,12 +43,12 @@ def planned(
 
     Raises MethodUnavailable for a `split_key` that cannot be one.
     """
-    split = _split(replication, table, beginning)
+    split, lacking = _split(session, replication, table, beginning)
     rows = expected_rows(session, replication, table, beginning)
     limits = session.limits
     if rows < LARGE * limits.chunk_rows and not replication.split_hints.bounds:
         return None
-    reason = _why_not(session, table, beginning, split)
+    reason = _why_not(session, table, beginning) or lacking
     if reason:
         notes.append(f"{rows:,} rows or so are read in one snapshot, not in chunks: {reason}")
         return None
@@ -81,39 +82,51 @@ def planned(
     )
 
 
-def _why_not(session: Session, table: Table, beginning: Beginning, split: tuple[str, ...]) -> str:
-    """Why the table cannot be cut into chunks; empty where it can."""
-    if session.server_version < OLDEST_VERSION:
-        return "the server is older than PostgreSQL 10"
-    if table.kind not in _WITH_CHUNKS:
-        return f"it is a {table.kind}, and chunks need an index on the key"
-    if not beginning.key:
-        return "no key tells its rows apart"
-    key = ", ".join(beginning.key)
-    return "" if split else f"the server does not keep any column of ({key}) unique and NOT NULL"
-
-
 _WITH_CHUNKS = frozenset({RelationKind.TABLE, RelationKind.PARTITIONED})
 
 
-def _split(replication: Replication, table: Table, beginning: Beginning) -> tuple[str, ...]:
-    """The columns to cut by; () where there are none that will do."""
+def _why_not(session: Session, table: Table, beginning: Beginning) -> str:
+    """Why the table cannot be cut into chunks, whatever its key is; empty where it can."""
+    if session.server_version < OLDEST_VERSION:
+        return "the server is older than PostgreSQL 10"
     if table.kind not in _WITH_CHUNKS:
-        return ()
-    ordered = {*table.primary_key, *table.identity_columns}
-    good = {column.name for column in table.columns if not column.nullable} & ordered
-    wanted = replication.split_key or beginning.key
-    wrong = [name for name in wanted if name not in beginning.key or name not in good]
-    if not wrong:
-        return wanted
+        return f"it is a {table.kind}, and no index says which rows are in a range"
+    return beginning.whole or ("" if beginning.key else "no key tells its rows apart")
+
+
+def _split(
+    session: Session, replication: Replication, table: Table, beginning: Beginning
+) -> tuple[tuple[str, ...], str]:
+    """The columns to cut by, the first of which an index begins with; or () and why there are none."""
+    key = beginning.key
+    good = {column.name for column in table.columns if not column.nullable} & set(key)
     if replication.split_key:
+        _check_split_key(table, beginning, replication.split_key, good)
+        return replication.split_key, ""
+    ordered = [name for name in key if name in good]
+    if not ordered:
+        return (), f"each of ({', '.join(key)}) may be NULL"
+    leading = leading_columns(session, table)
+    first = next((name for name in ordered if name in leading), None)
+    if first is None:
+        return (
+            (),
+            f"no index begins with one of ({', '.join(ordered)}); make one, or name a `split_key`",
+        )
+    return (first, *(name for name in ordered if name != first)), ""
+
+
+def _check_split_key(
+    table: Table, beginning: Beginning, wanted: tuple[str, ...], good: Collection[str]
+) -> None:
+    wrong = [name for name in wanted if name not in good]
+    if wrong and beginning.key and table.kind in _WITH_CHUNKS:
         raise MethodUnavailable(
             f"{table.id} cannot be cut into chunks by {', '.join(wrong)}",
             detail=f"rows are identified by ({', '.join(beginning.key)}); a column that may change while the"
             " row stays, or that may be NULL, would lose rows between the chunks",
             hint="name columns of the key in `split_key`, or remove it",
         )
-    return tuple(name for name in beginning.key if name not in wrong)
 
 
 def _hinted(

@@ -80,6 +80,7 @@ class Beginning:
         dress: adds our own columns; gets the batches and the position of their snapshot.
         position: taken now, the bookmark from which later changes are found; None when there is none yet.
         settings: of the configuration, those that decide what is stored.
+        whole: why all rows must be of one snapshot; "" where they need not.
         look: for a method that compares what is stored with what is there: what it notes of the rows of a
             range, in the snapshot that they are read in; also gets the plan's `start`.
     """
@@ -92,6 +93,7 @@ class Beginning:
     position: Callable[[], Bookmark | None]
     settings: str
     notes: tuple[str, ...] = ()
+    whole: str = ""
     look: Callable[[Session, Bookmark, KeyRange], str] | None = None
 
     @property
@@ -159,6 +161,7 @@ def misfit(plan: Plan, session: Session, table: Table, beginning: Beginning) -> 
     now = files_of(session, table)
     server = plan.server if beginning.look is not None else server_of(session)
     reasons = {
+        beginning.whole: bool(beginning.whole),
         "the settings of the table are others": plan.settings != beginning.settings,
         "the table was dropped and made anew": plan.oid != table.oid,
         "its columns or their types are others": plan.columns != logged(beginning.columns),

@@ -139,6 +139,21 @@ def page_ranges(session: Session, table: Table, count: int) -> tuple[PageRange, 
     )
 
 
+_LEADING = """
+SELECT DISTINCT a.attname::text FROM pg_catalog.pg_index AS i
+JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
+JOIN pg_catalog.pg_am AS m ON m.oid = c.relam
+JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+WHERE i.indrelid = %s AND i.indisvalid AND i.indpred IS NULL AND m.amname = 'btree'
+"""
+
+
+def leading_columns(session: Session, table: Table) -> frozenset[str]:
+    """The columns with which an index of the table begins, so that a range of their values is read by it."""
+    found = session.rows(_LEADING, [table.oid], what=f"looking at the indexes of {table.id}")
+    return frozenset(name for (name,) in found)
+
+
 _SAMPLED = """
 SELECT DISTINCT ON (s._pgi_tile) {texts} FROM (
   SELECT {keys}, pg_catalog.ntile({count}) OVER (ORDER BY {keys}) AS _pgi_tile
