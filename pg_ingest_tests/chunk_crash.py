@@ -9,12 +9,9 @@ number of each chunk that is stored. Exits 0 when the step was not called so oft
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pg_ingest.config.method import Method
 from pg_ingest.config.selection import Replication
@@ -23,6 +20,7 @@ from pg_ingest.replicate import replicate
 from pg_ingest.table import TableId
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.following import Following, logged
+from pg_ingest_tests.sigkill import arm
 
 LIMITS = {"lock_timeout": 5, "chunk_rows": 100, "load_threads": 2}
 
@@ -39,22 +37,6 @@ COMPARED = replace(KEYED, method=Method.SNAPSHOT_DIFF, replication_key=None)
 TABLES = {"log_based": LOGGED, "key_based": KEYED, "snapshot_diff": COMPARED}
 
 
-def arm(step: str, when: str, number: int) -> None:
-    real = getattr(DuckDbDestination, step)
-    left = [number]
-
-    def counted(*arguments: Any, **options: Any) -> Any:
-        left[0] -= 1
-        if not left[0] and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = real(*arguments, **options)
-        if not left[0] and when == "after":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-
-    setattr(DuckDbDestination, step, counted)
-
-
 def sync(shop: Following, method: str) -> None:
     table = TABLES[method]
     if method == "log_based":
@@ -67,7 +49,7 @@ def main(method: str, host: str, port: str, user: str, name: str, *rest: str) ->
     folder, slot, step, when, number = rest
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stdout)
     logging.getLogger("pg_ingest.chunked_load").setLevel(logging.INFO)
-    arm(step, when, int(number))
+    arm(DuckDbDestination, step, when, int(number))
     database = Database(name, host, int(port), user)
     sync(Following(database, Path(folder), slot=slot, limits=LIMITS), method)
 

@@ -7,8 +7,6 @@ STEP is a key of STEPS, WHEN `before` or `after`. Exits 0 when the step was not 
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,11 @@ from pg_ingest.changelog import log as changelog
 from pg_ingest.destinations.duckdb import DuckDbDestination
 from pg_ingest.destinations.duckdb.stage import DuckDbStage
 from pg_ingest.methods import log_based, log_steps
+from pg_ingest.postgres import anchor
 from pg_ingest.postgres.reader import SqlReader
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.following import Following, logged
+from pg_ingest_tests.sigkill import arm
 
 TABLES = (logged("keyed"), logged("plain"))
 
@@ -36,6 +36,7 @@ STEPS: dict[str, tuple[Any, str]] = {
     "advance": (SqlReader, "confirm"),
     "wait": (follow_log, "wait_for_writers"),
     "snapshot": (log_based, "snapshot"),
+    "anchor": (anchor, "make_slot"),
     "stage": (DuckDbStage, "fill"),
     "apply": (DuckDbStage, "_apply"),
     "commit": (DuckDbStage, "commit"),
@@ -44,28 +45,11 @@ STEPS: dict[str, tuple[Any, str]] = {
 }
 
 
-def arm(step: str, when: str, number: int) -> None:
-    owner, name = STEPS[step]
-    real = getattr(owner, name)
-    left = [number]
-
-    def counted(*arguments: Any, **options: Any) -> Any:
-        left[0] -= 1
-        if not left[0] and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = real(*arguments, **options)
-        if not left[0] and when == "after":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-
-    setattr(owner, name, counted)
-
-
 def main(arguments: list[str]) -> None:
     host, port, user, name, folder, slot, plugin, step, when, number = arguments
     capturing.FIRST_MESSAGES = capturing.MOST_MESSAGES = 100
     log_steps.STEP_ROWS = 200
-    arm(step, when, int(number))
+    arm(*STEPS[step], when, int(number))
     database = Database(name, host, int(port), user)
     Following(database, Path(folder), slot=slot, plugin=plugin).sync(*TABLES)
 

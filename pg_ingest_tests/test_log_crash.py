@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +11,7 @@ from pg_ingest_tests import log_crash
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.following import Following, following
 from pg_ingest_tests.servers import needs_system_server
+from pg_ingest_tests.sigkill import run_killed
 
 KEYED, PLAIN = log_crash.TABLES
 
@@ -52,23 +50,12 @@ def work(shop: Following, first: int) -> None:
 
 
 def killed(shop: Following, step: str, when: str, number: int) -> None:
-    """Run a sync that dies there; wait until the server knows that it is dead."""
+    """Run a sync that dies there."""
     database = shop.database
     place = [database.host, str(database.port), database.user, database.name]
     arguments = [*place, str(shop.folder), shop.slot, shop.plugin, step, when, str(number)]
     shop.flush()
-    done = subprocess.run(
-        [sys.executable, "-m", log_crash.__name__, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    with database.connect() as connection:
-        connection.execute(
-            "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
-            " where datname = current_database() and pid <> pg_backend_pid()"
-        )
+    run_killed(log_crash, arguments, database)
 
 
 FIRST = [
