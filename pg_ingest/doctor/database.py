@@ -11,6 +11,7 @@ from pg_ingest.doctor.advice import check_methods
 from pg_ingest.doctor.finding import Finding, Test, failed, passed, refused, skipped, warning
 from pg_ingest.doctor.heartbeat import check_heartbeat
 from pg_ingest.doctor.log import check_log
+from pg_ingest.doctor.next_load import Stored, check_next_load
 from pg_ingest.doctor.subject import Subject
 from pg_ingest.doctor.tables import check_table
 from pg_ingest.errors import PgIngestError
@@ -30,6 +31,7 @@ class Visit:
         catalog: as it was read just now.
         replications: all of the source; `absent`: those that only other databases have.
         blocked: why no table can be followed by the log on this server.
+        stored: the bookmarks of what the destination has.
         readable: collects the tables that can be read, with their columns.
     """
 
@@ -40,6 +42,7 @@ class Visit:
     replications: Sequence[Replication]
     absent: Sequence[Replication]
     blocked: str = ""
+    stored: Stored = field(default_factory=dict)
     readable: list[tuple[Table, tuple[Column, ...]]] = field(default_factory=list)
 
     @property
@@ -76,6 +79,7 @@ def check_database(visit: Visit) -> Iterator[Finding]:
         one = Subject(session, replication, visit.provider, table, known)
         yield from check_table(one, visit.readable)
     yield from check_methods(session, found)
+    yield from check_next_load(session.source, session.database, found, visit.stored)
 
 
 def _encoding(visit: Visit) -> Finding:

@@ -83,6 +83,7 @@ class Test(StrEnum):
     GENERATED_COLUMNS = "generated-columns"
     TOAST = "toast"
     METHOD = "method"
+    NEXT_LOAD = "next-load"
 
 
 @dataclass(frozen=True, slots=True)

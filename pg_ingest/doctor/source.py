@@ -9,6 +9,7 @@ from pg_ingest.config.model import IngestConfig, Method, SourceConfig
 from pg_ingest.config.selection import Selection, select
 from pg_ingest.doctor.database import Visit, check_database
 from pg_ingest.doctor.finding import Finding, Test, Verdict, failed, passed, skipped, warning
+from pg_ingest.doctor.next_load import Stored, stored_bookmarks
 from pg_ingest.doctor.reach import check_encryption, check_pooler, check_way, login_finding
 from pg_ingest.doctor.server import check_identity, check_room
 from pg_ingest.doctor.speed import check_speed
@@ -39,6 +40,7 @@ class _Examination:
     config: IngestConfig
     source: str
     server: Server
+    stored: Stored
     seen: list[DatabaseCatalog] = field(default_factory=list)
     provider: Provider = Provider.PLAIN
     blocked: str = ""
@@ -51,7 +53,7 @@ class _Examination:
 def check_source(config: IngestConfig, source: str) -> Iterator[Finding]:
     """All findings of one source; connects to each of its databases, changes nothing."""
     server = Server(source, config.sources[source], retry_delays=())
-    state = _Examination(config, source, server)
+    state = _Examination(config, source, server, stored_bookmarks(config))
     why = yield from check_way(source, state.settings)
     if why:
         yield skipped(source, Test.TABLES, why)
@@ -144,6 +146,7 @@ def _look(
                 selection.replications,
                 absent,
                 state.blocked,
+                state.stored,
             )
             yield from check_database(visit)
             if first:

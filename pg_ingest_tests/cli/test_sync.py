@@ -130,6 +130,12 @@ def test_a_full_load_after_another_method_is_said_before_it_begins(
     first = project.run("sync")
     assert (first.code, first.err) == (0, "")
     project.configure(chosen.format("xmin", "snapshot_diff", "delta_snapshot"))
+    foretold = [line for line in project.run("check").out.splitlines() if "next-load" in line]
+    assert [line.split(":")[0].split(".")[-1] for line in foretold] == [
+        "a  next-load",
+        "b  next-load",
+    ]
+    assert "loaded by full_table, and xmin cannot go on from there" in foretold[0]
     read = Mock(side_effect=AssertionError("rows are read"))
     monkeypatch.setattr(DuckDbDestination, "stage", read)
     said = [line for line in project.run("sync").err.splitlines() if ": all rows are read" in line]
