@@ -6,28 +6,26 @@ It is read-only at the server, holds at most one transaction, and every failure 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg import pq, sql
+from psycopg import sql
 
 from pg_ingest.config.log import LogConfig
 from pg_ingest.config.model import Limits, SourceConfig
 from pg_ingest.errors import PgIngestError, SourceBusy, SourceUnreachable
-from pg_ingest.postgres.connect import open_connection, settings, settings_query, version_note
+from pg_ingest.postgres.connect import open_connection, settings_query, version_note
+from pg_ingest.postgres.connection import Connection
 from pg_ingest.postgres.copy import CopyFormat, CopyStream
 from pg_ingest.postgres.encryption import Encryption, encryption_of
-from pg_ingest.postgres.faults import Subject, fault_of, translated
+from pg_ingest.postgres.faults import Subject, translated
 from pg_ingest.postgres.guard import guard_of
 from pg_ingest.postgres.select import SelectQuery
 from pg_ingest.postgres.snapshot import Anchor, Snapshot, snapshot_query
 from pg_ingest.postgres.tls import tls_mode
-
-log = logging.getLogger(__name__)
 
 _ANY_BYTES = "SQL_ASCII"
 """The encoding of a database whose texts may be any bytes: nothing is checked, nothing converted."""
@@ -54,8 +52,6 @@ class Session:
         database: where it is connected to.
         server_version: as in 180001.
         is_standby: the server is in recovery.
-        pooled: a connection pooler is in between, so each statement outside of a transaction gets one of
-            its own, to which our settings are bound.
         role: who we are.
         spare: `Server.spare_session` for the same database.
         throttle: what is read from the source is counted by it, over all of this process.
@@ -73,8 +69,6 @@ class Session:
         reopen: Callable[[], psycopg.Connection[Any]],
     ) -> None:
         self.spare = spare
-        self._reopen = reopen
-        self._farewell: PgIngestError | None = None
         self.throttle = guard_of(source, config).throttle
         self.source = source
         self.database = database
@@ -85,58 +79,42 @@ class Session:
         note = version_note(self.server_version)
         self.notes: tuple[str, ...] = () if note is None else (note,)
         self._config = config
-        self._connection = connection
-        connection.add_notice_handler(self._hear)
-        self.pooled = False
+        self._line = Connection(config, database, connection, reopen)
         ((self.is_standby, number),) = self.rows("SELECT pg_is_in_recovery(), pg_backend_pid()")
-        self.pooled = number != connection.info.backend_pid
+        self._line.pooled = number != connection.info.backend_pid
+
+    @property
+    def pooled(self) -> bool:
+        """Whether a connection pooler is in between; see `connection.py`."""
+        return self._line.pooled
 
     @property
     def encryption(self) -> Encryption | None:
         """What this connection negotiated, and whether the server is known; None for plain text."""
         pins = self._config.tls.fingerprint if self._config.tls else ()
-        return encryption_of(self._connection.pgconn, tls_mode(self._config), pins)
+        return encryption_of(self._line.driver.pgconn, tls_mode(self._config), pins)
 
     @property
     def encoding(self) -> str:
         """The database's, as the server calls it."""
-        return self._connection.info.parameter_status("server_encoding") or ""
-
-    @contextmanager
-    def listening(self, hear: Callable[[str], None]) -> Iterator[None]:
-        """Call `hear` with the primary message of each notice and warning of the server."""
-
-        def told(notice: psycopg.errors.Diagnostic) -> None:
-            hear(notice.message_primary or "")
-
-        self._connection.add_notice_handler(told)
-        try:
-            yield
-        finally:
-            self._connection.remove_notice_handler(told)
-
-    def _hear(self, notice: psycopg.errors.Diagnostic) -> None:
-        """An error that answers no statement comes as a notice: the server says why it ends the connection."""
-        if notice.severity_nonlocalized == "FATAL" and notice.sqlstate:
-            subject = Subject(f"between two statements in database {self.database}", role=self.role)
-            self._farewell = fault_of(notice.sqlstate, notice.message_primary or "", subject)
+        return self._line.driver.info.parameter_status("server_encoding") or ""
 
     def reason_of(self, fault: PgIngestError) -> PgIngestError:
         """What the server said when it ended the connection, if that is why this one broke; else the fault."""
-        broke = isinstance(fault, SourceUnreachable)
-        return self._farewell if broke and self._farewell is not None else fault
+        farewell = self._line.farewell
+        return farewell if isinstance(fault, SourceUnreachable) and farewell else fault
 
     def renew(self) -> None:
         """Another connection, in the same place, if this one has ended."""
-        if not self._usable():
-            self.close()
-            self._connection = self._reopen()
-            self._farewell = None
-            self._connection.add_notice_handler(self._hear)
+        self._line.renew()
 
     def close(self) -> None:
         """End the connection."""
-        self._connection.close()
+        self._line.close()
+
+    def listening(self, hear: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Call `hear` with the primary message of each notice and warning of the server."""
+        return self._line.listening(hear)
 
     def rows(
         self,
@@ -149,11 +127,12 @@ class Session:
 
         Raises RuntimeError while a `copy` of this session is being read.
         """
-        if self._connection.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+        if self._line.busy:
             raise RuntimeError("this session is busy with a COPY")
-        with translated(f"{what} in database {self.database}", role=self.role), self._pinned():
-            text = query.as_bytes(self._connection) if isinstance(query, sql.Composable) else query
-            found: list[tuple[Any, ...]] = self._connection.execute(text, params or None).fetchall()
+        with translated(f"{what} in database {self.database}", role=self.role), self._line.pinned():
+            driver = self._line.driver
+            text = query.as_bytes(driver) if isinstance(query, sql.Composable) else query
+            found: list[tuple[Any, ...]] = driver.execute(text, params or None).fetchall()
             return found
 
     @contextmanager
@@ -168,20 +147,20 @@ class Session:
         """
         what = f"taking a snapshot of database {self.database}"
         with translated(what, role=self.role):
-            self._connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            self._line.driver.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
             with translated(what, role=self.role):
                 if name := exported or (anchor.name if anchor else ""):
                     self._take_over(name)
-                self._bind_settings()
+                self._line.bind_settings()
             (row,) = self.rows(snapshot_query(self.server_version, self.is_standby))
             yield Snapshot.parse(*row, anchor=anchor)
         finally:
-            self._roll_back()
+            self._line.roll_back()
 
     def _take_over(self, name: str) -> None:
         try:
-            self._connection.execute(
+            self._line.driver.execute(
                 sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(name))
             )
         except psycopg.Error as error:
@@ -209,7 +188,7 @@ class Session:
         but for those a database of encoding SQL_ASCII holds: it sends them as they are.
         """
         subject = Subject(f"reading {query.table}", query.table, self.role)
-        raw = self._connection.info.parameter_status("server_encoding") == _ANY_BYTES
+        raw = self._line.driver.info.parameter_status("server_encoding") == _ANY_BYTES
         encoding = _ANY_BYTES if raw else None
         with self._long_copy(query.statement, subject, CopyFormat.CSV, encoding) as stream:
             yield stream
@@ -233,15 +212,10 @@ class Session:
         All or nothing. Raises PermissionMissing and whatever else `faults` makes of a refusal.
         """
         with translated(f"{what} in database {self.database}", role=self.role):
-            self._connection.execute("BEGIN READ WRITE")
-            try:
-                self._bind_settings()
+            driver = self._line.driver
+            with self._line.transaction("BEGIN READ WRITE"):
                 for statement in statements:
-                    self._connection.execute(statement.as_bytes(self._connection))
-                self._connection.execute("COMMIT")
-            finally:
-                if self._connection.pgconn.transaction_status != pq.TransactionStatus.IDLE:
-                    self._roll_back()
+                    driver.execute(statement.as_bytes(driver))
 
     @contextmanager
     def _long_copy(
@@ -253,8 +227,8 @@ class Session:
     ) -> Iterator[CopyStream]:
         with ExitStack() as pinned:
             with translated(subject.what, table=subject.table, role=self.role):
-                pinned.enter_context(self._pinned())
-                self._set_timeout(self.limits.statement_timeout)
+                pinned.enter_context(self._line.pinned())
+                self._line.set_timeout(self.limits.statement_timeout)
             yield pinned.enter_context(self._copy_stream(statement, subject, form, encoding))
 
     @contextmanager
@@ -264,7 +238,7 @@ class Session:
         silence = self.limits.statement_timeout + _SILENCE_SECONDS
         try:
             with CopyStream(
-                self._connection,
+                self._line.driver,
                 statement,
                 subject,
                 silence=silence,
@@ -274,11 +248,11 @@ class Session:
             ) as stream:
                 yield stream
         finally:
-            if self._usable():
+            if self._line.usable:
                 with translated(f"after {subject.what}", role=self.role):
-                    self._set_timeout(self.limits.query_timeout)
+                    self._line.set_timeout(self.limits.query_timeout)
                     if encoding is not None:
-                        self._connection.execute(settings_query({"client_encoding": "UTF8"}))
+                        self._line.driver.execute(settings_query({"client_encoding": "UTF8"}))
 
     def explain(self, query: SelectQuery) -> Estimate:
         """Let the server judge a SELECT without running it, and estimate its size.
@@ -298,33 +272,9 @@ class Session:
     ) -> list[tuple[Any, ...]]:
         asked = sql.SQL("EXPLAIN (FORMAT JSON) {}").format(statement)
         subject = translated(what, table=query.table, role=self.role, user_text=user_text)
-        with subject, self._pinned():
+        with subject, self._line.pinned():
             # binary results travel by the extended protocol, which takes a single statement only
-            return self._connection.execute(asked, binary=True).fetchall()
-
-    def _set_timeout(self, seconds: float) -> None:
-        timeout = {"statement_timeout": str(int(seconds * 1000))}
-        self._connection.execute(settings_query(timeout, local=self.pooled))
-
-    @contextmanager
-    def _pinned(self) -> Iterator[None]:
-        """Behind a pooler, a transaction with our settings, unless one is open."""
-        idle = self._connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
-        if not (self.pooled and idle):
-            yield
-            return
-        self._connection.execute("BEGIN READ ONLY")
-        try:
-            self._bind_settings()
-            yield
-            self._connection.execute("COMMIT")
-        finally:
-            if self._connection.pgconn.transaction_status != pq.TransactionStatus.IDLE:
-                self._roll_back()
-
-    def _bind_settings(self) -> None:
-        pinned = settings(self._config, self.server_version)
-        self._connection.execute(settings_query(pinned, local=True))
+            return self._line.driver.execute(asked, binary=True).fetchall()
 
     def shares_its_process(self) -> bool:
         """Whether the pooler in between gives the server's processes to whoever begins a transaction."""
@@ -335,15 +285,3 @@ class Session:
         ) as another:
             met = another.execute(asked).fetchall()
         return met == before or self.rows(asked) != before
-
-    def _usable(self) -> bool:
-        status = pq.TransactionStatus
-        return self._connection.pgconn.transaction_status in (status.IDLE, status.INTRANS)
-
-    def _roll_back(self) -> None:
-        if not self._connection.closed:
-            try:
-                self._connection.execute("ROLLBACK")
-            except psycopg.Error:
-                log.info("the connection broke; its transaction ended with it")
-                self._connection.close()

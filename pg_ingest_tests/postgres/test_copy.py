@@ -272,7 +272,7 @@ def frozen(visitor: Session) -> Iterator[Callable[[], None]]:
 
 
 def test_a_silent_server_is_given_up(visitor: Session, frozen: Callable[[], None]) -> None:
-    connection = visitor._connection
+    connection = visitor._line.driver
     stream = CopyStream(connection, sql.SQL(MANY), Subject("reading"), silence=1)
     with pytest.raises(SourceUnreachable, match="silent"), stream:
         stream.read(10)
@@ -288,7 +288,7 @@ def test_leaving_a_silent_server_does_not_hang(
     with visitor.copy(_select(MANY)) as stream:
         stream.read(10)
         frozen()
-    assert visitor._connection.closed
+    assert visitor._line.driver.closed
 
 
 @pytest.mark.parametrize(
@@ -390,6 +390,6 @@ def test_psycopg_still_agrees(visitor: Session) -> None:
     """The stream leaves nothing behind in the driver: its own COPY works afterwards."""
     with visitor.copy(_select(MANY)) as stream:
         stream.read(10)
-    connection: psycopg.Connection = visitor._connection
+    connection: psycopg.Connection = visitor._line.driver
     with connection.cursor().copy("COPY (VALUES (1)) TO STDOUT") as theirs:
         assert b"".join(bytes(block) for block in theirs) == b"1\n"
