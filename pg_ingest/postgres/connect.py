@@ -147,6 +147,7 @@ def settings(config: SourceConfig, server_version: int) -> dict[str, str]:
         "bytea_output": "hex",
         "client_encoding": "UTF8",
         "xmlbinary": "base64",
+        "quote_all_identifiers": "off",  # names of types are compared as they print
         "client_min_messages": "warning",  # wal2json warns of changes that it leaves out
         "search_path": "pg_catalog, pg_temp",
         "default_transaction_read_only": "on",
