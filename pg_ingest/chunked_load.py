@@ -20,13 +20,13 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 
 from pg_ingest.batch import Batch
 from pg_ingest.destinations.chunks import ReceivedChunk
-from pg_ingest.errors import SourceBusy
+from pg_ingest.errors import PassingFault, SourceBusy, StatementCancelled
 from pg_ingest.lsn import Lsn
 from pg_ingest.methods.chunks import chunk, misfit, wait_until_flushed
 from pg_ingest.open_chunks import Chunks, ChunkTask, opened
@@ -41,7 +41,7 @@ _ATTEMPTS = 3
 """Loads begun in one run when the table does not stay as it is."""
 
 _PARTS = (1, 4, 16, 64)
-"""Into how many parts a chunk is cut, when reading it in fewer was cancelled."""
+"""Into how many parts a chunk is cut, when reading it in fewer was cancelled; the chunks after it as well."""
 
 
 class _Stopped(Exception):
@@ -73,12 +73,17 @@ def read_in_chunks(task: ChunkTask, notes: list[str]) -> Chunks | None:
         chunks = opened(task, notes)
         if chunks is None:
             return None
+        readers = _Readers(task, chunks)
         try:
-            _Readers(task, chunks).run()
+            readers.run()
         except _Broken as reason:
             task.destination.drop_chunks(task.stream)
             notes.append(f"begun anew while it was read in chunks: {reason}")
             continue
+        if readers.parts > 1:
+            notes.append(
+                f"chunks were read in {readers.parts} parts: the server cancelled larger ones"
+            )
         return chunks
     raise SourceBusy(
         f"{task.stream}: the table does not stay as it is while it is read in chunks",
@@ -88,7 +93,7 @@ def read_in_chunks(task: ChunkTask, notes: list[str]) -> Chunks | None:
 
 
 class _Readers:
-    """The threads of one load."""
+    """The threads of one load; `parts`: into how many a chunk had to be cut so far."""
 
     def __init__(self, task: ChunkTask, chunks: Chunks) -> None:
         self._task = task
@@ -97,6 +102,7 @@ class _Readers:
         self._left = deque(n for n in range(len(self._ranges)) if n not in chunks.load.done)
         self._lock = threading.Lock()
         self._stopped = threading.Event()
+        self.parts = _PARTS[0]
         self._fault: BaseException | None = None
         self._due = 0.0
 
@@ -158,16 +164,20 @@ class _Readers:
         report: Callable[[], None],
     ) -> bool:
         """Read a chunk, then store it; False when there is no place for a session."""
-        for parts in _PARTS:
+        for parts in _PARTS[_PARTS.index(self.parts) :]:
             try:
-                return self._in_parts(number, place(), report, parts)
-            except _Cancelled as cancelled:
+                done = self._in_parts(number, place(), report, parts)
+            except (_Cancelled, StatementCancelled) as cancelled:
+                fault = cancelled.fault if isinstance(cancelled, _Cancelled) else cancelled
                 if parts == _PARTS[-1]:
-                    raise cancelled.fault from None
+                    raise fault from None
                 log.warning(
                     "reading a chunk was cancelled, trying smaller statements: table=%s chunk=%d %s",
-                    *(self._task.stream, number + 1, cancelled.fault.message),
+                    *(self._task.stream, number + 1, fault.message),
                 )
+            else:
+                self.parts = max(self.parts, parts)
+                return done
         raise AssertionError("the last part count returns or raises")
 
     def _in_parts(
@@ -208,7 +218,7 @@ class _Readers:
         task, begin = self._task, self._chunks.beginning
         table = self._chunks.table
         seen: list[Lsn] = []
-        batches = self._batches(session, parts_of(session, table, bounds, parts), seen, noted)
+        batches = self._batches(session, bounds, parts, seen, noted)
         received = held.enter_context(
             task.destination.receive_chunk(
                 self._chunks.load.target,
@@ -225,17 +235,17 @@ class _Readers:
         return received
 
     def _batches(
-        self, session: Session, ranges: Sequence[KeyRange], seen: list[Lsn], noted: list[str]
+        self, session: Session, bounds: KeyRange, parts: int, seen: list[Lsn], noted: list[str]
     ) -> Iterator[Batch]:
-        """The rows of the ranges, one after the other.
+        """The rows of the chunk, part by part.
 
         `seen` takes the positions of their snapshots, `noted` what the method notes of them.
         """
         task, begin, table = self._task, self._chunks.beginning, self._chunks.table
         plan = self._chunks.plan
         try:
-            for bounds in ranges:
-                with chunk(session, task.replication, table, begin, plan, bounds) as rows:
+            for part in parts_of(session, table, bounds, parts):
+                with chunk(session, task.replication, table, begin, plan, part) as rows:
                     seen.append(rows.lsn)
                     noted.extend(rows.notes)
                     yield from rows.batches
@@ -255,7 +265,7 @@ class _Readers:
                 self._add(batch.rows.num_rows + rejected, batch.size)
                 report()
                 yield batch
-        except _Cancelled:
+        except (_Cancelled, PassingFault):
             self._add(-counted, -size)
             raise
 

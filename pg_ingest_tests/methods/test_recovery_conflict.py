@@ -11,20 +11,24 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from pg_ingest import chunked_load
 from pg_ingest import replicate as replicating
 from pg_ingest.batch import Batch, LoadReport
+from pg_ingest.config.large_tables import SplitHints
 from pg_ingest.config.selection import Replication
 from pg_ingest.demo.cluster import Cluster, embedded_binaries
 from pg_ingest.errors import StatementCancelled
 from pg_ingest.methods import changed_pieces, key_ranges
+from pg_ingest.progress import Progress
 from pg_ingest.replicate import replicate
 from pg_ingest_tests import servers
 from pg_ingest_tests.conftest import Database
@@ -147,6 +151,7 @@ METHODS = {
 FIND_DELETES = ("delta_snapshot", "snapshot_diff")
 
 BY_METHOD = pytest.mark.parametrize("replication", METHODS.values(), ids=METHODS.keys())
+NEWEST = pytest.mark.parametrize("impatient", ["wheel"], indirect=True)
 
 
 def equal(impatient: Impatient, pair: Pair, replication: Replication) -> None:
@@ -160,6 +165,7 @@ def pieces_of(pair: Pair, replication: Replication) -> int:
     return bookmark.pieces  # type: ignore[union-attr]
 
 
+@NEWEST
 @BY_METHOD
 def test_a_cancelled_read_goes_on_in_pieces(
     impatient: Impatient, pair: Pair, replication: Replication
@@ -219,19 +225,19 @@ class Changes:
 
 
 @BY_METHOD
-@pytest.mark.parametrize("seed", range(2))
 def test_writers_between_the_pieces(
     impatient: Impatient,
     pair: Pair,
     replication: Replication,
-    seed: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No row is lost or doubled at any time; the next sync brings what came meanwhile."""
     monkeypatch.setattr(replicating, "PROGRESS_SECONDS", 0.0)
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
     chance = random.Random(seed)
     changes = Changes(impatient, chance, replication)
-    for times in (1, 3, 2):
+    for times in (1, 3):
         changes.write()
         before = dict(impatient.source.rows("select id, v from t"))
         changes.moved.clear()
@@ -260,6 +266,43 @@ def written(pair: Pair, replication: Replication, changes: Changes) -> LoadRepor
     database = pair.database.name
     server, destination = pair.server(), pair.destination
     return replicate(server, destination, replication, database, max_rejected=0, progress=progress)
+
+
+@NEWEST
+@pytest.mark.parametrize("method", ["key_based", "snapshot_diff"])
+def test_chunks_and_what_brings_them_up_to_date(
+    impatient: Impatient, pair: Pair, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replication = METHODS[method]
+    monkeypatch.setattr(chunked_load, "PROGRESS_SECONDS", 0.0)
+    small = replace(replication, split_hints=SplitHints(rows=ROWS))
+    server = pair.server(chunk_rows=100, load_threads=1)
+    replicated = partial(replicate, server, pair.destination, small, "postgres", max_rejected=0)
+    with ExitStack() as stack:
+
+        def trouble(now: Progress) -> None:
+            if now.rows >= 100 and not entered:
+                entered.append(stack.enter_context(impatient.conflicts(2)))
+
+        entered: list[list[int]] = []
+        report = replicated(progress=trouble)
+    assert entered == [[0, 1]]
+    assert "chunks were read in 16 parts: the server cancelled larger ones" in report.notes
+    equal(impatient, pair, replication)
+
+    impatient.write(f"delete from t where id = {BLOCKING}")
+    with ExitStack() as stack:
+
+        def late(now: Progress) -> None:
+            if now.rows > 300 and len(entered) < 2:
+                impatient.write(f"insert into t values ({BLOCKING}, 0)")
+                entered.append(stack.enter_context(impatient.conflicts(1)))
+
+        report = replicated(progress=late, reset=True)
+    assert entered[1] == [0]
+    assert (report.phase, report.counts.total) == ("historical", ROWS)
+    assert "pieces of the key" in report.notes[-1]
+    equal(impatient, pair, replication)
 
 
 def test_a_full_table_is_of_one_moment(impatient: Impatient, pair: Pair) -> None:
