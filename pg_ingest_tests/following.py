@@ -76,7 +76,7 @@ class Following:
 
     def flush(self) -> None:
         """Let everything that has committed be seen by readers of the log."""
-        self.database.execute("select pg_switch_wal()")
+        self.database.execute("select case when not pg_is_in_recovery() then pg_switch_wal() end")
 
     def capture(self, *tables: Replication) -> LogCapture:
         self.flush()

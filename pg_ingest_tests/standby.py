@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pg_ingest.demo.cluster import Cluster
+from pg_ingest.demo.cluster import Cluster, embedded_binaries
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.following import Following
 from pg_ingest_tests.methods.test_standby import Standby, catch_up
@@ -43,12 +43,28 @@ class FollowedStandby(Following):
         self.flush()
 
 
+@dataclass
+class OlderStandby(Standby):
+    """Of a server whose package lacks pg_basebackup: `tools` has a newer one, which will do."""
+
+    tools: Path = field(default_factory=embedded_binaries)
+
+    def _initialise(self) -> None:
+        own, self.binaries = self.binaries, self.tools
+        super()._initialise()
+        self.binaries = own
+
+
 @contextmanager
-def standby_of(primary: Cluster, **settings: str) -> Iterator[Standby]:
+def standby_of(primary: Cluster, tools: Path | None = None, **settings: str) -> Iterator[Standby]:
+    """A running standby; `tools`: see OlderStandby."""
     address = f"host={primary.host} port={primary.port} user={primary.user}"
     more = {**primary.settings, "primary_conninfo": address, "hot_standby_feedback": "on"}
-    with Standby(
-        settings={**more, **settings}, primary=primary, binaries=primary.binaries
+    with OlderStandby(
+        settings={**more, **settings},
+        primary=primary,
+        binaries=primary.binaries,
+        tools=tools or primary.binaries,
     ) as running:
         yield running
 
