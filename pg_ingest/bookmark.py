@@ -83,6 +83,7 @@ class KeyBasedBookmark:
         partitions: whose rows were read, None where that is not known.
         pieces: to begin the next reading with, see `methods/pieces.py`.
         texts: of `postgres.value_texts`.
+        server: as in XminBookmark.
         marks: of the table before they were read.
     """
 
@@ -97,6 +98,7 @@ class KeyBasedBookmark:
     pieces: int = 1
     texts: tuple[str, ...] = ()
     marks: Marks | None = None
+    server: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Stored values that read otherwise although no row was written: labels of enums, attributes of composite types."""
+"""Stored values that read otherwise although no row was written: labels of enums, altered composite types."""
 
 from __future__ import annotations
 

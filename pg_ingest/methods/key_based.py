@@ -63,8 +63,9 @@ which makes a row appear or change, not, say, of one side of a join.
 **What it cannot see.** Deletes. Updates that leave the key as it was. Rows that get a key which was not handed
 out by a running transaction of this server in ascending order: imported history, keys made up by clients
 whose clocks differ by more than the slack, a sequence with CACHE > 1 (refused), rows that logical replication
-brings in from elsewhere. Another column than last time, or an ALTER TABLE that computes values anew: all rows
-are read again, none is deleted. Another filter: all rows are read and replace the stored ones.
+brings in from elsewhere. A server that was promoted or restored may have lost what was read, and gives its keys
+out again: there all rows are read again, none is deleted. The same goes for another column than last time, and
+for an ALTER TABLE that computes values anew. Another filter: all rows are read and replace the stored ones.
 """
 
 from __future__ import annotations
@@ -90,10 +91,16 @@ from pg_ingest.methods.replication_key import followed_key
 from pg_ingest.methods.rows import rows_at_once
 from pg_ingest.postgres.keys import from_key_on
 from pg_ingest.postgres.partitions import partitions_of
+from pg_ingest.postgres.row_versions import server_of
 from pg_ingest.postgres.select import Condition, SelectQuery, select_rows
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.snapshot import Snapshot
-from pg_ingest.postgres.value_texts import OTHERWISE, read_otherwise, value_texts
+from pg_ingest.postgres.value_texts import (
+    OTHERWISE,
+    read_otherwise,
+    tells_by_name,
+    value_texts,
+)
 from pg_ingest.table import Column, Table
 
 
@@ -108,6 +115,7 @@ class _Plan:
     where: str | None
     texts: tuple[str, ...]
     marks: Marks | None
+    server: str
 
     @property
     def unproven_key(self) -> tuple[str, ...]:
@@ -123,6 +131,7 @@ class _Plan:
             *(self.followed.name, kind, None, (), names, self.where, self.key),
             texts=self.texts,
             marks=self.marks,
+            server=self.server,
         )
 
     def query(self, *conditions: Condition) -> SelectQuery:
@@ -290,7 +299,8 @@ def _plan(session: Session, replication: Replication, table: Table) -> _Plan:
     key = key_columns(replication, table, columns)
     followed = followed_key(session, replication, table, columns)
     texts, marks = value_texts(session, columns), marks_now(session, table, columns)
-    return _Plan(table, columns, key, followed, replication.where, texts, marks)
+    facts = texts, marks, server_of(session)
+    return _Plan(table, columns, key, followed, replication.where, *facts)
 
 
 def _continued(bookmark: Bookmark | None, plan: _Plan, notes: list[str]) -> KeyBasedBookmark | None:
@@ -314,14 +324,21 @@ def _continued(bookmark: Bookmark | None, plan: _Plan, notes: list[str]) -> KeyB
             detail=f"the key was ({', '.join(bookmark.key)}), now it is ({', '.join(expected.key)})",
             hint=f"`pg-ingest reset {plan.table.id}` reads all rows again and replaces the stored ones",
         )
-    if read_otherwise(bookmark.texts, expected.texts):
-        notes.append(f"all rows are read again: {OTHERWISE}")
+    key = [column for column in plan.columns if column.name in plan.key]
+    if tells_by_name(key) and read_otherwise(bookmark.texts, expected.texts):
+        notes.append(f"all rows are read again and take the place of the stored ones: {OTHERWISE}")
         return None
     if bookmark.where != expected.where:
         notes.append(
             "all rows are read again and replace the stored ones: the row filter is another one"
         )
         return None
+    if bookmark.server and expected.server and bookmark.server != expected.server:
+        notes.append(
+            "all rows are read again: this is another server, or it was promoted or restored, and may give out"
+            " keys that were read before"
+        )
+        return replace(bookmark, position=None, pending=())
     return bookmark
 
 
@@ -339,8 +356,11 @@ def _reads_more(
     altered = values_changed(old.marks, old.columns, plan.marks, plan.columns)
     if altered:
         notes.append(f"all rows are read again: {altered}")
+    otherwise = read_otherwise(old.texts, plan.texts)
+    if otherwise:
+        notes.append(f"all rows are read again: {OTHERWISE}")
     known = partitions if old.partitions is None else old.partitions
     came = came_with_rows(session, plan.table, known, partitions)
     if came:
         notes.append(f"all rows are read again for partitions {came}")
-    return bool(new or altered or came)
+    return bool(new or altered or otherwise or came)

@@ -146,6 +146,29 @@ def test_keys_that_a_sequence_gives_out_again(
     assert pair.stored(replication) == pair.source("select * from t")
 
 
+def test_keys_after_a_promotion(pair: Pair, forgetful: Cluster) -> None:
+    """A standby that had not got the newest rows gives their keys out once more."""
+    pair.database.execute("create table t (id int primary key, v text)")
+    with pair.database.connect(options="-c synchronous_commit=on") as writer:
+        writer.execute("insert into t select i, 'old' from generate_series(1, 10) i")
+    replication = keyed("t", "id")
+    pair.sync(replication)
+    assert pair.position(replication) == "10"
+    pair.database.execute("delete from t where id > 5; checkpoint")
+    forgetful.stop("fast")
+    (forgetful.data / "standby.signal").touch()
+    forgetful.start()
+    pair.database.execute("select pg_promote()")
+    with pair.database.connect(options="-c synchronous_commit=on") as writer:
+        writer.execute("insert into t select i, 'new' from generate_series(6, 12) i")
+    report = pair.sync(replication)
+    assert any("promoted" in note for note in report.notes)
+    assert pair.stored(replication) == pair.source("select * from t")
+    pair.sync(replication)
+    assert pair.position(replication) == "12"
+    assert pair.sync(replication).rows_read == 1
+
+
 def test_a_snapshot_that_joins_the_log_waits_for_the_disk(
     pair: Pair, forgetful: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
