@@ -14,7 +14,8 @@ from pg_ingest.bookmark import Bookmark
 from pg_ingest.destinations.chunks import BegunLoad, ChunkedLoad
 from pg_ingest.destinations.destination import StreamId, Target
 from pg_ingest.destinations.duckdb import ledger
-from pg_ingest.destinations.duckdb.statement import Sql, identifier, sql
+from pg_ingest.destinations.duckdb.rejected import Entries
+from pg_ingest.destinations.duckdb.statement import Sql, identifier, literal, sql
 from pg_ingest.errors import DestinationBusy, TooManyRejected
 
 PREFIX = "_pgi_load_"
@@ -184,6 +185,11 @@ def reject(
             detail="in all chunks of the load together",
             hint="exclude the column, or raise limits.max_rejected: the rows then go to _pgi.rejected",
         )
+
+
+def rejects_of(load: ChunkedLoad) -> Entries:
+    """The rejected rows of the load."""
+    return Entries(Sql("_pgi.chunk_rejected"), sql("r.load_id = {number}", number=literal(load.id)))
 
 
 def rejected(connection: duckdb.DuckDBPyConnection, load: ChunkedLoad) -> pa.Table:

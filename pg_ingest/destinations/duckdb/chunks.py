@@ -31,6 +31,7 @@ from pg_ingest.destinations.duckdb.arrival import Arrival
 from pg_ingest.destinations.duckdb.commit import apply
 from pg_ingest.destinations.duckdb.file import DuckDbFile
 from pg_ingest.destinations.duckdb.intake import Intake
+from pg_ingest.destinations.duckdb.rejected import forget_answered
 from pg_ingest.destinations.duckdb.spool import SpooledChunk
 from pg_ingest.destinations.duckdb.stage import DuckDbStage, roll_back
 from pg_ingest.destinations.duckdb.statement import Sql, identifier, literal, sql
@@ -117,6 +118,7 @@ class DuckDbChunks:
             now = columns.timestamp(datetime.now(UTC).isoformat())
             stream, target = load.stream, load.target
             arrival = Arrival(connection, stream, target, stage, intake.rows, table, True, now)
+            forget_answered(arrival, reading.scope, intake.rejected, chunk_ledger.rejects_of(load))
             apply(arrival, reading.scope)
             chunk_ledger.reject(connection, load, intake.rejected, max_rejected)
             chunk_ledger.write_caught_up(connection, load, reading.bookmark)

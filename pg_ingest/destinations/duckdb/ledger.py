@@ -17,7 +17,8 @@ from pg_ingest import bookmark as bookmarks
 from pg_ingest.batch import LoadReport
 from pg_ingest.bookmark import Bookmark
 from pg_ingest.destinations.destination import LoadReportDraft, StreamId, TableStatus, Target
-from pg_ingest.destinations.duckdb.statement import Sql, sql
+from pg_ingest.destinations.duckdb.rejected import Entries
+from pg_ingest.destinations.duckdb.statement import Sql, identifier, joined, literal, sql
 from pg_ingest.errors import DestinationBusy
 
 _SCHEMA = """
@@ -249,6 +250,16 @@ def _write_rejected(connection: duckdb.DuckDBPyConnection, entry: Entry, load_id
         'INSERT INTO _pgi.rejected SELECT ?, ?, ?, ?, ?, "column", reason, "row", ? FROM _pgi_rejects',
         [load_id, *_identity(entry.stream), entry.at],
     )
+
+
+def rejects_of(stream: StreamId) -> Entries:
+    """The rejected rows of all its loads."""
+    names = ("source", "database", "schema", "table")
+    ours = [
+        sql("r.{name} = {value}", name=identifier(name), value=literal(value))
+        for name, value in zip(names, _identity(stream), strict=True)
+    ]
+    return Entries(Sql("_pgi.rejected"), joined(ours, " AND "))
 
 
 def _identity(stream: StreamId) -> list[str]:

@@ -23,6 +23,7 @@ from pg_ingest.destinations.duckdb import chunk_ledger, columns, faults, ledger,
 from pg_ingest.destinations.duckdb.arrival import Arrival, Change
 from pg_ingest.destinations.duckdb.commit import apply
 from pg_ingest.destinations.duckdb.intake import Intake
+from pg_ingest.destinations.duckdb.rejected import forget_answered
 from pg_ingest.destinations.duckdb.statement import identifier, literal, sql
 from pg_ingest.destinations.duckdb.tables import Stored
 
@@ -133,7 +134,9 @@ class DuckDbStage:
         if chunk_ledger.drop(self._connection, self._stream):
             notes += ("an unfinished load in chunks was thrown away",)
         table = tables.find(self._connection, self._target.schema, self._target.table)
-        change = apply(self._arrival(table, at), scope)
+        arrival = self._arrival(table, at)
+        forget_answered(arrival, scope, self._intake.rejected, ledger.rejects_of(self._stream))
+        change = apply(arrival, scope)
         notes += tables.leave_out(self._connection, self._target, self._schema)
         tables.describe(self._connection, self._target, self._schema)
         finished = self._report(change, report, notes)
