@@ -221,6 +221,15 @@ def test_a_wrong_estimate_is_mended_by_the_comparison(pair: Pair) -> None:
     equal(pair)
 
 
+def test_a_row_that_is_rejected_twice_counts_once(pair: Pair) -> None:
+    """With its chunk, and with its range when the chunks are compared."""
+    made(pair)
+    pair.database.execute("update t set n = 'NaN' where id in (7, 420)")
+    beside = during(pair, "select 1", "update t set v = 'y' where id < 40 and id <> 7")
+    report = load(pair, max_rejected=2, progress=beside)
+    assert (report.counts.rejected, report.counts.total) == (2, 498)
+
+
 def test_reset_and_another_method_before(pair: Pair) -> None:
     made(pair)
     load(pair, full("t"))

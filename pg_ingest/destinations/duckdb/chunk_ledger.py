@@ -166,7 +166,10 @@ def reject(
     rejected: pa.Table,
     max_rejected: int,
 ) -> None:
-    """Remember rows that cannot be stored; raise TooManyRejected when they are too many in all chunks."""
+    """Remember rows that cannot be stored; raise TooManyRejected when they are too many in all chunks.
+
+    A row that is read again when the chunks are brought up to date is the same row.
+    """
     if not rejected.num_rows:
         return
     connection.register("_pgi_rejects", rejected)
@@ -175,12 +178,10 @@ def reject(
         [load.id],
     )
     connection.unregister("_pgi_rejects")
-    count = connection.execute(
-        "SELECT count(*) FROM _pgi.chunk_rejected WHERE load_id = ?", [load.id]
-    ).fetchone()
-    if count is not None and count[0] > max_rejected:
+    count = rejected_rows(connection, load).num_rows
+    if count > max_rejected:
         raise TooManyRejected(
-            f"{load.target}: {count[0]} rows cannot be stored,"
+            f"{load.target}: {count} rows cannot be stored,"
             f" more than limits.max_rejected ({max_rejected})",
             detail="in all chunks of the load together",
             hint="exclude the column, or raise limits.max_rejected: the rows then go to _pgi.rejected",
@@ -192,7 +193,7 @@ def rejects_of(load: ChunkedLoad) -> Entries:
     return Entries(Sql("_pgi.chunk_rejected"), sql("r.load_id = {number}", number=literal(load.id)))
 
 
-def rejected(connection: duckdb.DuckDBPyConnection, load: ChunkedLoad) -> pa.Table:
+def rejected_rows(connection: duckdb.DuckDBPyConnection, load: ChunkedLoad) -> pa.Table:
     """All of them, schema REJECTED_SCHEMA."""
     found = connection.execute(
         'SELECT DISTINCT "column", reason, "row" FROM _pgi.chunk_rejected WHERE load_id = ?',

@@ -138,7 +138,7 @@ class DuckDbChunks:
                 with faults.translated(self.file.path, f"store {load.target}"):
                     connection.execute("BEGIN TRANSACTION")
                     chunk_ledger.check(connection, load)
-                    rejected = chunk_ledger.rejected(connection, load)
+                    rejected = chunk_ledger.rejected_rows(connection, load)
                     stage.adopt(_ready(connection, load), rejected)
                     chunk_ledger.forget(connection, load.id)
                 return stage.commit(scope, bookmark, report)
