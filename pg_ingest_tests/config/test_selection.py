@@ -71,6 +71,19 @@ def test_exact_names_need_no_catalogue(load: Load) -> None:
         ({"tables": {"public.orders": {}}, "select_all": True}, "select_all"),
     ],
 )
+def test_what_identifies_the_rows_of_a_delta_snapshot(load: Load) -> None:
+    delta = {"method": "delta_snapshot"}
+    tables = {
+        "public.a": {**delta, "row_identifier_key": ["x", "y"], "replicate_deletes": False},
+        "public.b": {**delta, "key": ["z"]},
+        "public.c": {**delta, "update_key": ["g"]},
+    }
+    a, b, c = selected(load, None, tables=tables).replications
+    assert (a.key, a.update_key, a.replicate_deletes) == (("x", "y"), (), False)
+    assert (b.key, b.update_key, b.replicate_deletes) == (("z",), (), True)
+    assert (c.key, c.update_key) == ((), ("g",))
+
+
 def test_patterns_without_a_catalogue_select_nothing_and_say_so(
     load: Load, changes: dict[str, Any], what: str
 ) -> None:
