@@ -71,6 +71,17 @@ def test_exact_names_need_no_catalogue(load: Load) -> None:
         ({"tables": {"public.orders": {}}, "select_all": True}, "select_all"),
     ],
 )
+def test_patterns_without_a_catalogue_select_nothing_and_say_so(
+    load: Load, changes: dict[str, Any], what: str
+) -> None:
+    found = selected(load, None, **changes)
+    assert [str(each.table) for each in found.replications] == ["public.orders"]
+    assert found.warnings == (
+        f"shop: {what} selects nothing yet, because the source was never discovered; "
+        "run `pg-ingest discover`",
+    )
+
+
 def test_what_identifies_the_rows_of_a_delta_snapshot(load: Load) -> None:
     delta = {"method": "delta_snapshot"}
     tables = {
@@ -82,17 +93,6 @@ def test_what_identifies_the_rows_of_a_delta_snapshot(load: Load) -> None:
     assert (a.key, a.update_key, a.replicate_deletes) == (("x", "y"), (), False)
     assert (b.key, b.update_key, b.replicate_deletes) == (("z",), (), True)
     assert (c.key, c.update_key) == ((), ("g",))
-
-
-def test_patterns_without_a_catalogue_select_nothing_and_say_so(
-    load: Load, changes: dict[str, Any], what: str
-) -> None:
-    found = selected(load, None, **changes)
-    assert [str(each.table) for each in found.replications] == ["public.orders"]
-    assert found.warnings == (
-        f"shop: {what} selects nothing yet, because the source was never discovered; "
-        "run `pg-ingest discover`",
-    )
 
 
 def test_select_all_takes_tables_but_no_views_partitions_or_foreign_tables(load: Load) -> None:
