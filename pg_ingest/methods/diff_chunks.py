@@ -25,8 +25,9 @@ major version do, for then checksums mean something else.
 
 **What is held, and for how long.** No chunk's transaction is longer than that chunk. The comparison is one
 transaction, as long as any later sync of this method: one scan for the sums, and then reading the ranges that
-changed meanwhile. Where writes go all over the table that is most of them. If the server cancels it, it is made in
-pieces (`diff_pieces.py`): then each piece is of one moment, and what moved between them comes with the next sync.
+changed meanwhile. Where writes go all over the table that is most of them. If the server cancels it, it is
+made in pieces (`diff_pieces.py`): then each piece is of one moment, and what moved between them comes with
+the next sync.
 """
 
 from __future__ import annotations
