@@ -11,7 +11,8 @@ import dagster as dg
 
 from pg_ingest.config.load import LoadedConfig
 from pg_ingest.config.selection import Selection, select_sources
-from pg_ingest.defs.assets import table_asset, upstream_spec
+from pg_ingest.defs.asset_specs import upstream_spec
+from pg_ingest.defs.assets import table_asset
 from pg_ingest.defs.discovery import discovery_sensor
 from pg_ingest.defs.faults import ClosedDoors
 from pg_ingest.defs.jobs import dagster_job, sync_jobs

@@ -5,7 +5,6 @@ captured, and the selected tables are applied. The step is not in the destinatio
 source's log never waits for a destination.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,14 +13,8 @@ import dagster as dg
 from pg_ingest.config.log import Plugin
 from pg_ingest.config.method import Method
 from pg_ingest.config.selection import Replication
-from pg_ingest.defs.assets import (
-    METHOD_TAG,
-    advice_metadata,
-    describe,
-    op_name,
-    schema_metadata,
-    upstream_key,
-)
+from pg_ingest.defs.asset_specs import METHOD_TAG, output, table_spec, upstream_key
+from pg_ingest.defs.assets import op_name
 from pg_ingest.defs.faults import ClosedDoors
 from pg_ingest.defs.loading import SyncConfig
 from pg_ingest.defs.log_loading import LogLoader
@@ -54,10 +47,10 @@ def log_assets(
             for name, key in upstream.items()
         },
         outs={
-            CHANGE_LOG: _out(_change_log_spec(route, replications)),
+            CHANGE_LOG: output(_change_log_spec(route, replications)),
             **{
-                op_name(each): _out(
-                    _table_spec(route, each, tables.get(each.table), advice.get(each.table))
+                op_name(each): output(
+                    table_spec(route, each, tables.get(each.table), advice.get(each.table))
                 )
                 for each in replications
             },
@@ -78,10 +71,6 @@ def log_assets(
     return replicate_log
 
 
-def _out(spec: dg.AssetSpec) -> dg.AssetOut:
-    return dg.AssetOut.from_spec(spec, dagster_type=dg.Nothing, is_required=False)
-
-
 def _change_log_spec(route: Route, replications: Sequence[Replication]) -> dg.AssetSpec:
     log = route.settings.log
     wal2json = log.plugin is Plugin.WAL2JSON
@@ -96,22 +85,4 @@ def _change_log_spec(route: Route, replications: Sequence[Replication]) -> dg.As
         group_name=route.source,
         kinds={"postgres", "arrow"},
         tags={METHOD_TAG: Method.LOG_BASED.value},
-    )
-
-
-def _table_spec(
-    route: Route, replication: Replication, table: Table | None, advice: MethodAdvice | None
-) -> dg.AssetSpec:
-    return dg.AssetSpec(
-        list(replication.asset_key),
-        description=describe(route, replication, table),
-        group_name=route.source,
-        kinds={"postgres", route.config.destination.type},
-        tags={METHOD_TAG: replication.method.value},
-        code_version=hashlib.sha256(repr(replication).encode()).hexdigest()[:16],
-        metadata={
-            "dagster/table_name": f"{replication.target_schema}.{replication.target_table}",
-            **schema_metadata(replication, table),
-            **advice_metadata(replication, advice),
-        },
     )
