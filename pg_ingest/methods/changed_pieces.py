@@ -114,7 +114,8 @@ def _reading(
 ) -> Reading:
     schema = arrow_schema(plan.columns)
     asked = _Asked(plan, start, keys, schema.append(LISTED) if keys else schema)
-    cutting = by_key(first.session, plan.table, columns_to_cut_by(plan.table, plan.key))
+    split = columns_to_cut_by(first.session, plan.table, plan.key)
+    cutting = by_key(first.session, plan.table, split)
     pieces = Pieces(first.session, plan.table, first.snapshot, first.files, count, since, cutting)
     reading = Reading(
         schema=asked.schema,

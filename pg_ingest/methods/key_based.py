@@ -80,6 +80,7 @@ from pg_ingest.bookmark import Bookmark, KeyBasedBookmark, Marks, Partition, met
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.types import arrow_schema
 from pg_ingest.errors import BookmarkUnusable, ConfigError
+from pg_ingest.methods.all_rows import all_rows
 from pg_ingest.methods.altered import marks_now, values_changed
 from pg_ingest.methods.chunks import Beginning
 from pg_ingest.methods.columns import chosen_columns, key_columns
@@ -201,7 +202,13 @@ def read(
     PermissionMissing, QueryRefused.
     """
     asked = _asked(session, replication, table, bookmark, reset=reset, window=window)
-    with rows_at_once(session, table, asked.plan.query(*asked.conditions)) as rows:
+    plan, known = asked.plan, asked.conditions
+    reading = (
+        rows_at_once(session, table, plan.query(*known))
+        if known
+        else all_rows(session, replication, table, plan.columns)
+    )
+    with reading as rows:
         yield asked.reading(rows.snapshot, rows.batches)
 
 
@@ -219,7 +226,7 @@ def read_in_pieces(
     """The same rows in `count` pieces, see `pieces.py`; raises NotInPieces as well."""
     asked = _asked(session, replication, table, bookmark, reset=reset, window=window)
     plan = asked.plan
-    split = columns_to_cut_by(table, plan.key)
+    split = columns_to_cut_by(session, table, plan.key)
     with at_one_moment(session, table) as first:
         reading = asked.reading(first.snapshot, iter(()))
     known = asked.conditions

@@ -57,7 +57,7 @@ from pg_ingest.errors import PassingFault, SourceBusy, StatementCancelled
 from pg_ingest.methods.moment import Moment, at_one_moment
 from pg_ingest.methods.rows import of_these_files
 from pg_ingest.methods.spool import Spool
-from pg_ingest.postgres.ranges import KeyRange, cut
+from pg_ingest.postgres.ranges import KeyRange, cut, leading_columns
 from pg_ingest.postgres.select import Condition
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.snapshot import Snapshot
@@ -105,7 +105,7 @@ def until_it_passes(before: Bookmark | None, work: Callable[[int], T]) -> T:
         except StatementCancelled as error:
             fault = error
             count = min(MOST, max(FIRST, FINER * count))
-            log.warning("cancelled, trying smaller statements: pieces=%d %s", count, error.message)
+            log.warning("a statement was cancelled: %s", error.message)
     assert fault is not None
     raise _explained(fault, "smaller ones were cancelled too")
 
@@ -122,18 +122,16 @@ def remembered(bookmark: Bookmark | None) -> int:
     return 1
 
 
-def columns_to_cut_by(table: Table, key: Sequence[str]) -> tuple[Column, ...]:
-    """Columns of the key that every row has and an index orders; raises NotInPieces without one."""
+def columns_to_cut_by(session: Session, table: Table, key: Sequence[str]) -> tuple[Column, ...]:
+    """Columns of the key that every row has, the first of which an index begins with; raises NotInPieces."""
     if table.kind not in (RelationKind.TABLE, RelationKind.PARTITIONED):
-        raise NotInPieces(f"the key of a {table.kind} has no index")
-    unique = {*table.primary_key, *table.identity_columns}
-    columns = [table.column(name) for name in key]
-    good = tuple(each for each in columns if each.name in unique and not each.nullable)
-    if not good:
-        raise NotInPieces(
-            f"no column of its key ({', '.join(key)}) is kept unique and NOT NULL by the server"
-        )
-    return good
+        raise NotInPieces(f"no index says which rows of a {table.kind} are in a piece")
+    filled = [column for column in map(table.column, key) if not column.nullable]
+    leading = leading_columns(session, table)
+    first = next((column for column in filled if column.name in leading), None)
+    if first is None:
+        raise NotInPieces(f"no index begins with a NOT NULL column of its key ({', '.join(key)})")
+    return (first, *(column for column in filled if column is not first))
 
 
 class Cut(Protocol[B]):
