@@ -103,8 +103,8 @@ def _log_remarks(
         yield passed(
             subject.name,
             Test.TOAST,
-            f"large unchanged values of {', '.join(large[:5])}{' …' if len(large) > 5 else ''} are not in"
-            " the log; the stored ones are kept",
+            f"values of {', '.join(large[:5])}{' …' if len(large) > 5 else ''} that are stored out of line are"
+            " not in the log where an update leaves them alone; the stored ones are kept",
         )
     if not table.primary_key and not table.identity_columns and not subject.replication.key:
         yield passed(

@@ -26,12 +26,23 @@ class TableFacts:
     hidden_closed: tuple[str, ...]
 
 
+_SMALL = """CASE a.atttypid
+  WHEN 'numeric'::regtype THEN a.atttypmod >= 4 AND ((a.atttypmod - 4) >> 16 & 65535) <= 29
+  WHEN 'varchar'::regtype THEN a.atttypmod BETWEEN 4 AND 9
+  WHEN 'bpchar'::regtype THEN a.atttypmod BETWEEN 4 AND 9
+  ELSE false END"""
+"""A declared size of at most 24 bytes, which are never moved out: a pointer to them would be as large.
+
+Source: `toast_tuple_find_biggest_attribute` in toast_helper.c; `numeric_maximum_size` in numeric.c. A table
+none of whose rows can have 2 kB has no place out of line at all (`needs_toast_table` in toasting.c).
+"""
+
 _FACTS = """
 SELECT c.oid::int8,
   c.relrowsecurity AND row_security_active(c.oid),
   array(SELECT a.attname::text FROM pg_catalog.pg_attribute AS a
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attstorage <> 'p'
-    AND c.relkind IN ('r', 'p') ORDER BY a.attnum),
+    AND (c.relkind = 'p' OR c.relkind = 'r' AND c.reltoastrelid <> 0) AND NOT {small} ORDER BY a.attnum),
   has_schema_privilege(c.relnamespace, 'usage'),
   array(SELECT a.attname::text FROM pg_catalog.pg_attribute AS a
     WHERE a.attrelid = c.oid AND a.attnum < 0 AND NOT has_column_privilege(c.oid, a.attnum, 'select'))
@@ -41,7 +52,7 @@ FROM pg_catalog.pg_class AS c WHERE c.oid = ANY(%s::oid[])
 
 def table_facts(session: Session, tables: Collection[Table]) -> dict[TableId, TableFacts]:
     """The facts by table, asked in one query; a table that is gone is missing."""
-    query = _FACTS
+    query = _FACTS.replace("{small}", _SMALL)
     if session.server_version < 90500:
         query = query.replace("c.relrowsecurity AND row_security_active(c.oid)", "false")
     rows = session.rows(

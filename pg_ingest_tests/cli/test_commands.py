@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -188,9 +190,13 @@ def test_sizes_are_readable(size: float, text: str) -> None:
     assert readable(size) == text
 
 
+def in_chunks(number: int) -> str:
+    return f"historical load: chunk {number} of 60"
+
+
 @pytest.mark.usefixtures("orders")
 def test_status_of_a_load_in_chunks(project: Project) -> None:
-    """Nobody can see its rows yet; once there is a bookmark, the old ones."""
+    """Nobody can see its rows yet. One that nobody wants any more is shown, and goes after a month."""
     project.configure(FULL)
     destination = DuckDbDestination(project.folder / "warehouse.duckdb")
     stream = StreamId("shop", project.database.name, "public", "orders")
@@ -201,11 +207,17 @@ def test_status_of_a_load_in_chunks(project: Project) -> None:
     with destination.receive_chunk(target, schema, iter([batch]), max_rejected=0) as chunk:
         assert destination.keep_chunk(load, 5, chunk, max_rejected=0)
         assert not destination.keep_chunk(load, 5, chunk, max_rejected=0)
-    assert "historical load: chunk 2 of 60" in project.run("status").out
+    assert in_chunks(2) in project.run("status").out
     (told,) = project.run("status", "--json").json
-    assert (told["rows"], told["position"]) == (0, "historical load: chunk 2 of 60")
+    assert (told["rows"], told["position"]) == (0, in_chunks(2))
     assert (told["historical_load"]["done"], told["historical_load"]["rows"]) == (1, 2)
+    other = replace(stream, table="taken_out")
+    destination.begin_chunks(other, target, schema, begun)
     project.run("sync")
-    (told,) = project.run("status", "--json").json
+    told, left = project.run("status", "--json").json
     assert (told["rows"], told["historical_load"]) == (3, None)
+    assert (left["table"], left["position"]) == ("public.taken_out", in_chunks(1))
+    with duckdb.connect(str(destination.file.path)) as connection:
+        connection.execute("update _pgi.chunked_loads set begun_at = now() - interval 31 days")
+    project.run("sync")
     assert destination.chunked_loads() == []

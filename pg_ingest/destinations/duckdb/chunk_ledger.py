@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import duckdb
 import pyarrow as pa
@@ -19,6 +19,10 @@ from pg_ingest.destinations.duckdb.statement import Sql, identifier, literal, sq
 from pg_ingest.errors import DestinationBusy, TooManyRejected
 
 PREFIX = "_pgi_load_"
+
+ABANDONED = timedelta(days=30)
+"""Whoever wanted a load that has stood still for so long does not any more: its table was taken out of the
+configuration, or its source is gone."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS _pgi.chunked_loads (
@@ -226,7 +230,25 @@ def drop(connection: duckdb.DuckDBPyConnection, stream: StreamId) -> bool:
         [stream.source, stream.database, stream.schema, stream.table],
     ).fetchall()
     for load_id, schema in found:
-        name = identifier(schema, PREFIX + load_id)
-        connection.execute(sql("DROP TABLE IF EXISTS {table}", table=name))
-        forget(connection, load_id)
+        _drop(connection, load_id, schema)
     return bool(found)
+
+
+def drop_abandoned(connection: duckdb.DuckDBPyConnection, at: datetime) -> int:
+    """Throw those loads away, of any stream, to which nothing came for ABANDONED; how many they were."""
+    if not exists(connection):
+        return 0
+    found = connection.execute(
+        "SELECT id, target_schema FROM _pgi.chunked_loads AS l WHERE greatest(l.begun_at,"
+        " (SELECT max(stored_at) FROM _pgi.chunks AS c WHERE c.load_id = l.id)) < ?",
+        [at - ABANDONED],
+    ).fetchall()
+    for load_id, schema in found:
+        _drop(connection, load_id, schema)
+    return len(found)
+
+
+def _drop(connection: duckdb.DuckDBPyConnection, load_id: str, schema: str) -> None:
+    name = identifier(schema, PREFIX + load_id)
+    connection.execute(sql("DROP TABLE IF EXISTS {table}", table=name))
+    forget(connection, load_id)

@@ -133,6 +133,8 @@ class DuckDbStage:
         notes = ownership.settle(self._connection, self._owned, scope)
         if chunk_ledger.drop(self._connection, self._stream):
             notes += ("an unfinished load in chunks was thrown away",)
+        if chunk_ledger.drop_abandoned(self._connection, at):
+            notes += ("unfinished loads of other tables, untouched for 30 days, were thrown away",)
         table = tables.find(self._connection, self._target.schema, self._target.table)
         arrival = self._arrival(table, at)
         forget_answered(arrival, scope, self._intake.rejected, ledger.rejects_of(self._stream))
