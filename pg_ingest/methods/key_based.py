@@ -49,8 +49,8 @@ A transaction that never ends holds the position; rows above it are read again a
 - A server that crashes takes commits back that were not on disk (`synchronous_commit = off`), and gives their
   keys out again. So a key is a candidate only once its log is on disk; then the sequence is beyond it for good.
 - Clock readings get `CLOCK_SLACK`: `now()` is read microseconds before the transaction can be seen.
-- Infinite keys and NaN never become a position (they would freeze it); they are read every time, as are
-  rows without a key (NULL).
+- Infinite keys, NaN and times in the future never become a position (they would freeze it); they are read every
+  time, as are rows without a key (NULL).
 - Pending positions are independent of each other: dropping one only costs time. So the list is bounded.
 - Ended means ended for ever: virtual ids are not used again while the server runs, and after a restart
   everything that ran has ended; an old id met again by chance can only hold a position back.

@@ -36,6 +36,16 @@ A backend reads the clock for `now()` some microseconds before its transaction c
 applications that send times of their own have clocks of their own.
 """
 
+_FUTURE = {
+    "timestamptz": f"clock_timestamp() + interval '{CLOCK_SLACK}'",
+    "timestamp": "clock_timestamp() AT TIME ZONE 'UTC' + interval '15 hours'",
+    "date": "(clock_timestamp() AT TIME ZONE 'UTC' + interval '15 hours')::date + 1",
+}
+"""What no clock has shown yet, in no time zone where the type does not say which (the furthest is UTC+14).
+
+One row of the year 2099 would otherwise be the position for good, and nothing that comes before it be read.
+"""
+
 
 class OrMissing(Bound):
     """The same bound, met by NULL as well."""
@@ -75,7 +85,7 @@ def from_key_on(column: Column, position: str) -> Bound:
 def greatest_key(
     session: Session, table: Table, column: Column, where: str | None
 ) -> GreatestKey | None:
-    """The greatest key that is neither NULL nor infinite nor NaN, or None without one.
+    """The greatest key that is neither NULL nor infinite nor NaN nor in the future, or None without one.
 
     A step from the end of an index on the column, where there is one; a scan of the table otherwise, under
     `limits.statement_timeout`.
@@ -145,7 +155,11 @@ def sequences(session: Session, table: Table, column: Column) -> tuple[Sequence,
 
 
 def _beyond(session: Session, column: Column) -> str:
-    """The least value that is not finite (numeric has had infinity since version 14; NaN is greater)."""
+    """The least value in the future, or not finite (numeric has had infinity since 14; NaN is greater)."""
+    future = _FUTURE.get(column.type.name)
+    if future is not None:
+        ((text,),) = session.rows(f"SELECT ({future})::text", what="asking for the time")
+        return str(text)
     old = session.server_version < _NUMERIC_INFINITY_SINCE
     return "NaN" if old and column.type.name == "numeric" else "infinity"
 

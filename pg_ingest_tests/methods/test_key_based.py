@@ -267,6 +267,25 @@ def test_infinite_keys_do_not_freeze_the_position(
     assert report.counts.inserted + report.counts.rejected >= 1
 
 
+@pytest.mark.parametrize("kind", ["timestamptz", "timestamp", "date"])
+def test_keys_in_the_future_do_not_freeze_the_position(pair: Pair, kind: str) -> None:
+    """A year mistyped once, and nothing that is written until then would be read."""
+    pair.database.execute(f"create table t (id int primary key, k {kind})")
+    pair.database.execute(
+        "insert into t values (1, now() - interval '1 day'), (2, '2099-12-31'), (3, now() + interval '2 days')"
+    )
+    replication = keyed("t", "k")
+    pair.sync(replication)
+    for number in range(10, 13):
+        pair.database.execute("insert into t values (%s, now())", number)
+        report = pair.sync(replication)
+        assert report.phase == "incremental"
+        assert same(pair, replication)
+    position = pair.position(replication)
+    assert position is not None
+    assert position < "2099"
+
+
 @pytest.mark.parametrize(
     ("kind", "earlier", "later"),
     [
