@@ -21,7 +21,7 @@ import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from pg_ingest.batch import Batch
@@ -73,7 +73,7 @@ def all_rows(
 
 def all_rows_now(
     session: Session, table: Table, columns: Sequence[Column], where: str | None
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The same rows in the snapshot that the session is in; whoever took it compares the table's files."""
     queries = _divided(session, table, columns, where)
     with ExitStack() as stack:

@@ -137,7 +137,7 @@ def _batches(
 ) -> Iterator[Batch]:
     """All rows; or those that changed, and where it must be the keys of the others."""
     if start.old is None:
-        yield from moment.rows(plan.rows())
+        yield from moment.all_rows(plan.columns, plan.where)
         return
     if plan.grouped:
         if news.changed:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 
 from pg_ingest.batch import Batch
 from pg_ingest.decode.copy_csv import read_copy_csv
+from pg_ingest.methods.all_rows import all_rows_now
 from pg_ingest.methods.rows import block_of, of_these_files
 from pg_ingest.postgres.select import SelectQuery
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.snapshot import Snapshot
 from pg_ingest.postgres.storage import files_of
-from pg_ingest.table import Table
+from pg_ingest.table import Column, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,13 @@ class Moment:
         """The rows of a SELECT, read lazily; the next statement waits until the last one has come."""
         stream = self._open.enter_context(self.session.copy(query))
         yield from read_copy_csv(stream, query.columns, block_of(self.session, self.table))
+        self._open.close()
+
+    def all_rows(self, columns: Sequence[Column], where: str | None) -> Iterator[Batch]:
+        """All rows that pass the row filter, read by several connections where there are many."""
+        yield from self._open.enter_context(
+            closing(all_rows_now(self.session, self.table, columns, where))
+        )
         self._open.close()
 
     def checked(self, batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -35,7 +35,6 @@ from pg_ingest.config.selection import Replication
 from pg_ingest.decode.types import arrow_schema
 from pg_ingest.decode.values import decode_column
 from pg_ingest.errors import ConfigError
-from pg_ingest.methods.all_rows import all_rows_now
 from pg_ingest.methods.diff_plan import Plan, bookmark_of, new_seed, planned
 from pg_ingest.methods.key_ranges import KeyRanges, Runs, runs_of
 from pg_ingest.methods.moment import Moment, at_one_moment
@@ -190,7 +189,7 @@ def _within(survey: Survey, runs: Runs) -> InRanges:
 
 def _batches(moment: Moment, plan: Plan, survey: Survey, part: _Part | None) -> Iterator[Batch]:
     if part is None:
-        yield from all_rows_now(plan.session, plan.table, plan.columns, plan.where)
+        yield from moment.all_rows(plan.columns, plan.where)
     elif part.rows:
         yield from moment.rows(plan.query(part.within))
 

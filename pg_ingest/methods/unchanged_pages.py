@@ -45,6 +45,7 @@ from __future__ import annotations
 from pg_ingest.config.selection import Replication
 from pg_ingest.methods.changed_rows import Plan, Start
 from pg_ingest.postgres import visibility_map
+from pg_ingest.postgres.ranges import places_are_shown
 from pg_ingest.postgres.row_versions import Either
 from pg_ingest.postgres.select import SelectQuery
 from pg_ingest.postgres.session import Session
@@ -76,6 +77,8 @@ def why_not(session: Session, replication: Replication, table: Table) -> str:
     if table.kind not in _WITH_A_MAP or table.unlogged:
         kind = "unlogged table" if table.unlogged else table.kind.value
         return f"of a {kind} no pages are skipped"
+    if not places_are_shown(session, table):
+        return f"user {session.role} may not read the column ctid of {table.id}"
     return obstacle(session, TableId.parse(replication.visibility_map))
 
 
@@ -92,15 +95,10 @@ def changed_rows(
 ) -> tuple[SelectQuery, str]:
     """The rows written since the bookmark, from as few pages as possible, and a note on how many these are.
 
-    All rows where there is none to go on from.
-
     To be asked in the snapshot they are read in.
     """
-    old = start.old
-    if old is None:
-        return plan.rows(), ""
-    whole = plan.rows(Either(start.changed))
-    if replication.visibility_map is None or not old.mapped or plan.grouped:
+    whole, old = plan.rows(Either(start.changed)), start.old
+    if replication.visibility_map is None or old is None or not old.mapped or plan.grouped:
         return whole, ""
     if why_not(session, replication, plan.table) or _has_better(session, plan):
         return whole, ""

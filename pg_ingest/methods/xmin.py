@@ -93,10 +93,13 @@ def read(
     mapped = unchanged_pages.position(session, replication, table)
     with at_one_moment(session, table) as moment:
         start = started(moment, plan, server, bookmark, reset=reset)
-        query, note = unchanged_pages.changed_rows(session, replication, plan, start)
+        batches, note = moment.all_rows(plan.columns, plan.where), ""
+        if start.old is not None:
+            query, note = unchanged_pages.changed_rows(session, replication, plan, start)
+            batches = moment.rows(query)
         reading = Reading(
             schema=arrow_schema(plan.columns),
-            batches=moment.rows(query),
+            batches=iter(()),
             scope=scope_of(start, plan),
             bookmark=replace(start.now, mapped=mapped),
             phase="incremental" if start.old else "snapshot",
@@ -104,7 +107,7 @@ def read(
             position_to=str(start.now.xmin),
             notes=[*start.notes, *filter(None, [note])],
         )
-        reading.batches = durably(moment, start, reading, reading.batches)
+        reading.batches = durably(moment, start, reading, batches)
         yield reading
 
 

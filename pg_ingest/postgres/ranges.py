@@ -122,6 +122,13 @@ def _pages(session: Session, table: Table) -> tuple[int, int, bool]:
     return int(most or 0), int(total or 0), bool(here)
 
 
+def places_are_shown(session: Session, table: Table) -> bool:
+    """Whether our role may say on which pages it wants rows: not where only other columns were granted."""
+    query = "SELECT pg_catalog.has_column_privilege(%s::oid, 'ctid', 'SELECT')"
+    ((shown,),) = session.rows(query, [table.oid], what=f"looking at the rights on {table.id}")
+    return bool(shown)
+
+
 def page_ranges(session: Session, table: Table, count: int) -> tuple[PageRange, ...]:
     """About `count` ranges of pages that hold all rows of the table, now and later; one where it cannot be cut.
 
@@ -130,7 +137,7 @@ def page_ranges(session: Session, table: Table, count: int) -> tuple[PageRange, 
     if session.server_version < RANGES_OF_PAGES_SINCE or table.kind not in _WITH_PAGES:
         return (PageRange(0, None),)
     most, _, here = _pages(session, table)
-    if not here:
+    if not here or not places_are_shown(session, table):
         return (PageRange(0, None),)
     each = max(1, math.ceil(most / max(count, 1)))
     begins = list(range(0, max(most, 1), each))

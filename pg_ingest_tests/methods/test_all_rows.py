@@ -16,7 +16,7 @@ from pg_ingest.methods import all_rows
 from pg_ingest.progress import Progress
 from pg_ingest.replicate import replicate
 from pg_ingest_tests.meanwhile import meanwhile
-from pg_ingest_tests.methods.conftest import Pair, differing, full, keyed
+from pg_ingest_tests.methods.conftest import Pair, by_xmin, delta, differing, full, keyed
 
 TABLE = full("t")
 SMALL_CHUNKS = {"chunk_rows": 500, "load_threads": 3}
@@ -32,7 +32,7 @@ def made(pair: Pair, rows: int = 6000) -> None:
 def load(pair: Pair, replication: Replication = TABLE, **options: Any) -> LoadReport:
     limits = {**SMALL_CHUNKS, **options.pop("limits", {})}
     return replicate(
-        pair.server(**limits),
+        pair.server(options.pop("user", ""), **limits),
         pair.destination,
         replication,
         pair.database.name,
@@ -125,6 +125,51 @@ def test_the_first_load_of_a_key_based_table(pair: Pair, caplog: pytest.LogCaptu
     made(pair)
     load(pair, keyed("t", "id", key=("id",)))
     assert pair.stored(full("t")) == pair.source("select * from t")
+
+
+@pytest.mark.parametrize(
+    "which", [keyed("t", "id"), by_xmin("t"), delta("t")], ids=lambda each: each.method
+)
+def test_what_must_be_read_again_is_read_by_several(
+    pair: Pair, caplog: pytest.LogCaptureFixture, which: Replication
+) -> None:
+    """Also by a role that may read single columns; without `ctid` among them by one connection."""
+    made(pair)
+    role = f"some_columns_{pair.database.name}"
+    pair.database.execute(
+        f"create role {role} login; grant select (id, v, w, ctid, xmin, tableoid) on t to {role}"
+    )
+    try:
+        load(pair, which, user=role)
+        assert connections(caplog) == []
+        pair.database.execute("alter table t add y int default 7")
+        pair.database.execute(f"grant select (y) on t to {role}")
+        assert load(pair, which, user=role).phase == "snapshot"
+        assert connections(caplog) == [3]
+        pair.database.execute("alter table t add z int default 8")
+        pair.database.execute(
+            f"grant select (z) on t to {role}; revoke select (ctid) on t from {role}"
+        )
+        assert load(pair, which, user=role).rows_read == 6000
+        assert connections(caplog) == [3]
+        assert pair.stored(which) == pair.source("select * from t")
+    finally:
+        pair.database.execute(f"drop owned by {role}; drop role {role}")
+
+
+def test_nobody_wants_the_rows_any_more(pair: Pair) -> None:
+    """The threads end before their sessions do."""
+    made(pair, 20000)
+    load(pair, by_xmin("t"))
+    pair.database.execute("alter table t add y int default 7")
+
+    def fail(_: Progress) -> None:
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        load(pair, by_xmin("t"), progress=fail)
+    assert not [t for t in threading.enumerate() if t.name == "all_rows"]
+    assert load(pair, by_xmin("t")).counts.total == 20000
 
 
 def test_one_of_them_breaks(pair: Pair) -> None:
