@@ -122,12 +122,9 @@ def _finished(
     notes: list[str],
 ) -> LoadReport | None:
     """Bring the chunks up to date and make them visible; None where only one pass can go on."""
-    since, noted = chunks.load.caught_up, list[str]()
-    if since is None:
-        since, noted = chunks.plan.start, destination.chunk_notes(chunks.load)
     caught = until_it_passes(
-        since,
-        lambda pieces: _caught_up(server, destination, asked, chunks, (since, noted), pieces),
+        chunks.load.caught_up or chunks.plan.start,
+        lambda pieces: _caught_up(server, destination, asked, chunks, pieces),
     )
     reading = caught.reading
     if isinstance(reading.scope, Everything):
@@ -180,15 +177,19 @@ def _caught_up(
     destination: KeepsChunks,
     asked: TableRequest,
     chunks: Chunks,
-    since: tuple[Bookmark, list[str]],
     pieces: int,
 ) -> _CaughtUp:
+    # as it is now: an attempt that failed afterwards, or another process, may have brought it on
+    load = destination.chunked_load(asked.stream) or chunks.load
+    since, noted = load.caught_up, list[str]()
+    if since is None:
+        since, noted = chunks.plan.start, destination.chunk_notes(load)
     read = catch_up_of(asked.replication.method, pieces)
     with server.session(asked.database) as session:
         with session.snapshot() as now:
             begun_at = now.lsn
         table = describe(session, asked.replication.table)
-        with read(session, asked.replication, table, *since) as reading:
+        with read(session, asked.replication, table, since, noted) as reading:
             if not isinstance(reading.scope, Everything):
-                destination.catch_up(chunks.load, reading, max_rejected=asked.max_rejected)
+                destination.catch_up(load, reading, max_rejected=asked.max_rejected)
     return _CaughtUp(reading, table, begun_at)

@@ -148,11 +148,12 @@ class LogChunks:
     def _caught_up(self, destination: KeepsChunks, chunks: Chunks, upto: Lsn) -> LogBasedBookmark:
         bookmark = chunks.load.caught_up or chunks.plan.start
         assert isinstance(bookmark, LogBasedBookmark)
-        replication = self.load.replication
+        load, replication = chunks.load, self.load.replication
         for reading in catching_up(replication, bookmark, self.pieces(bookmark), upto, self.reread):
-            destination.catch_up(chunks.load, reading, max_rejected=self.load.settings.max_rejected)
+            destination.catch_up(load, reading, max_rejected=self.load.settings.max_rejected)
             assert isinstance(reading.bookmark, LogBasedBookmark)
             bookmark = reading.bookmark
+            load = replace(load, caught_up=bookmark)
         return caught_up(bookmark, upto)
 
 

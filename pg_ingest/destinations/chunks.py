@@ -115,7 +115,10 @@ class KeepsChunks(Destination, Protocol):
         ...
 
     def catch_up(self, load: ChunkedLoad, reading: Reading, *, max_rejected: int) -> None:
-        """Apply what has changed meanwhile to the rows kept, with its bookmark; not Everything, nor Window."""
+        """Apply what has changed meanwhile to the rows kept, with its bookmark; not Everything, nor Window.
+
+        Raises DestinationBusy when they have been brought on already from where `load` says they are.
+        """
         ...
 
     def publish_chunks(

@@ -15,7 +15,7 @@ from pg_ingest.batch import LoadReport
 from pg_ingest.bookmark import SnapshotDiffBookmark
 from pg_ingest.config.large_tables import SplitHints
 from pg_ingest.config.selection import Replication
-from pg_ingest.errors import BookmarkUnusable, SourceUnreachable
+from pg_ingest.errors import BookmarkUnusable, DestinationBusy, SourceUnreachable
 from pg_ingest.methods import diff_chunks, key_ranges
 from pg_ingest.methods.key_ranges import KeyRanges
 from pg_ingest.progress import Progress
@@ -161,6 +161,29 @@ def test_a_comparison_that_broke_off_is_made_again(
     report = load(pair)
     assert "5 of 5 chunks were stored before" in report.notes
     assert report.phase == "historical"
+    equal(pair)
+
+
+def test_two_that_compare_at_once(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one would compare with what was stored before the first: it must not store what it found."""
+    made(pair)
+    kind = pair.destination.__class__
+    catch_up = kind.catch_up
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise SourceUnreachable("broken by a test")
+
+    def overtaken(*arguments: Any, **options: Any) -> None:
+        monkeypatch.setattr(kind, "catch_up", catch_up)
+        with monkeypatch.context() as patch, pytest.raises(SourceUnreachable):
+            patch.setattr(kind, "publish_chunks", broken)
+            load(pair)
+        catch_up(*arguments, **options)
+
+    monkeypatch.setattr(kind, "catch_up", overtaken)
+    with pytest.raises(DestinationBusy, match="up to date by another process"):
+        load(pair, progress=during(pair, "select 1", "update t set v = 'y' where id = 5"))
+    load(pair)
     equal(pair)
 
 

@@ -105,6 +105,20 @@ def check(connection: duckdb.DuckDBPyConnection, load: ChunkedLoad) -> None:
         )
 
 
+def check_caught_up(connection: duckdb.DuckDBPyConnection, load: ChunkedLoad) -> None:
+    """Raise DestinationBusy when what is stored is as of another bookmark than the load says, or it is over."""
+    check(connection, load)
+    (now,) = connection.execute(
+        "SELECT caught_up FROM _pgi.chunked_loads WHERE id = ?", [load.id]
+    ).fetchall()[0]
+    if now != (None if load.caught_up is None else bookmarks.dump(load.caught_up)):
+        raise DestinationBusy(
+            f"the chunks of {load.stream} were brought up to date by another process",
+            detail="what was read would have been compared with what they were before",
+            hint="it is tried again from what is stored now",
+        )
+
+
 def is_stored(connection: duckdb.DuckDBPyConnection, load: ChunkedLoad, number: int) -> bool:
     """Whether a chunk is stored."""
     found = connection.execute(

@@ -109,7 +109,7 @@ class DuckDbChunks:
         assert isinstance(reading.scope, Keys | AllKeys | Changes | Ranges)
         name = f"_pgi_stage_{uuid.uuid4().hex}"
         with self._transaction(f"bring {load.target} up to date") as connection:
-            chunk_ledger.check(connection, load)
+            chunk_ledger.check_caught_up(connection, load)
             intake = Intake(str(load.target), reading.schema, reading.batches, max_rejected)
             _take(connection, load.target, name, reading.schema, intake)
             table = tables.find(connection, load.target.schema, chunk_ledger.PREFIX + load.id)
