@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
-import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from pg_ingest.errors import SourceUnreachable
 from pg_ingest.methods import chunks, log_steps
 from pg_ingest.progress import Progress
 from pg_ingest.retain_log import retain_log
+from pg_ingest_tests.between_chunks import breaks_off, chunks_stored, during, writes
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.following import Following, following, logged
 
@@ -49,15 +49,6 @@ def told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "pg_ingest.chunked_load")
 
 
-def chunks_stored(caplog: pytest.LogCaptureFixture) -> list[int]:
-    """The numbers of the chunks that were stored since the last call, in order."""
-    told = [record.getMessage() for record in caplog.records]
-    caplog.clear()
-    return [
-        int(number) for each in told for number in re.findall(r"chunk stored:.* chunk=(\d+)", each)
-    ]
-
-
 def made(shop: Following, rows: int = ROWS, more: str = "") -> None:
     """`big` is stored out of line, so updates that leave it alone do not log it."""
     shop.database.execute(
@@ -67,21 +58,6 @@ def made(shop: Following, rows: int = ROWS, more: str = "") -> None:
         " insert into t select g, 'x', 0, repeat(md5(g::text), case when g % 3 = 0 then 99 end)"
         f" from generate_series(1, {rows}) g; analyze t"
     )
-
-
-def during(*actions: Callable[[], None]) -> Callable[..., None]:
-    """Does one thing in each chunk, after its snapshot."""
-    left = list(actions)
-
-    def progress(*_: Any) -> None:
-        if left:
-            left.pop(0)()
-
-    return progress
-
-
-def writes(shop: Following, *statements: str) -> Callable[..., None]:
-    return during(*(lambda each=each: shop.database.execute(each) for each in statements))
 
 
 def load(shop: Following, *tables: Replication, **options: Any) -> LoadReport:
@@ -108,7 +84,7 @@ def test_what_is_written_meanwhile(shop: Following) -> None:
     """Rows of chunks that were read, that are being read, and that will be."""
     made(shop)
     progress = writes(
-        shop,
+        shop.database,
         "update t set w = 1 where id in (1, 300, 900)",
         "delete from t where id in (2, 301, 901); insert into t values (-5, 'low'), (5000, 'high')",
         "delete from t where id = 5000; insert into t values (2, 'again', 7, repeat('z', 5000))",
@@ -140,7 +116,7 @@ def test_a_value_that_the_log_leaves_out(shop: Following) -> None:
     """The row that has it is gone before its chunk is read, or is another one by then."""
     made(shop)
     progress = writes(
-        shop,
+        shop.database,
         "update t set w = 1 where id in (900, 903, 906, 909, 912)",
         "delete from t where id in (900, 903, 909)",
         "insert into t values (903, 'new', 0, repeat('n', 7000))",
@@ -159,7 +135,7 @@ def test_a_key_that_changes_without_its_value(shop: Following, chunk: int) -> No
         "begin; update t set id = 30000 where id = 30; update t set id = 30 where id = 903;"
         " update t set id = 903 where id = 603; commit"
     )
-    progress = writes(shop, *["select 1"] * chunk, moves)
+    progress = writes(shop.database, *["select 1"] * chunk, moves)
     report = load(shop, progress=progress)
     assert report.phase == "snapshot"
     assert any("another key" in note for note in report.notes)
@@ -171,7 +147,7 @@ def test_a_key_that_changes_with_all_values(shop: Following) -> None:
     made(shop)
     shop.database.execute("alter table t replica identity full")
     progress = writes(
-        shop,
+        shop.database,
         "update t set id = 30000 where id = 30; update t set id = 30 where id = 903",
         "update t set id = 903 where id = 603",
     )
@@ -181,15 +157,8 @@ def test_a_key_that_changes_with_all_values(shop: Following) -> None:
 
 def interrupted(shop: Following, after: int, *tables: Replication, **options: Any) -> None:
     """A load that breaks off while the chunk after that many is read."""
-    left = [None] * after
-
-    def progress(*_: Any) -> None:
-        if not left:
-            raise SourceUnreachable("broken by a test")
-        left.pop()
-
     with pytest.raises(SourceUnreachable):
-        load(shop, *tables, progress=progress, **options)
+        load(shop, *tables, progress=breaks_off(after), **options)
 
 
 def test_finished_chunks_are_not_read_again(
@@ -265,7 +234,7 @@ def test_the_log_must_have_followed_it_since(shop: Following) -> None:
 def test_soft_deletes_begin_with_the_table(shop: Following) -> None:
     soft = logged("t", shape=Shape.SOFT_DELETE)
     made(shop)
-    report = load(shop, soft, progress=writes(shop, "delete from t where id in (1, 990)"))
+    report = load(shop, soft, progress=writes(shop.database, "delete from t where id in (1, 990)"))
     assert report.phase == "historical"
     assert shop.rows("select count(*), count(_pgi_deleted_at) from shop.t") == [(998, 0)]
     shop.database.execute("delete from t where id = 2")
@@ -278,7 +247,7 @@ def test_without_a_key_it_is_one_snapshot(shop: Following) -> None:
         "create table t (id int, v text); alter table t replica identity full;"
         " insert into t select g % 300, 'x' from generate_series(1, 1000) g; analyze t"
     )
-    progress = writes(shop, "delete from t where id = 7; insert into t values (8, 'x')")
+    progress = writes(shop.database, "delete from t where id = 7; insert into t values (8, 'x')")
     report = load(shop, progress=progress)
     assert report.phase == "snapshot"
     assert any("no key tells its rows apart" in note for note in report.notes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,6 +12,7 @@ from pg_ingest.batch import LoadReport
 from pg_ingest.errors import SourceUnreachable
 from pg_ingest.methods import log_steps
 from pg_ingest.postgres.wal2json import says_all
+from pg_ingest_tests.between_chunks import broken, writes
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.following import Following, following, logged
 from pg_ingest_tests.servers import needs_system_server
@@ -48,19 +48,6 @@ def load(shop: Following, progress: Callable[..., None] | None = None) -> LoadRe
     return report
 
 
-def writes(shop: Following, *statements: str, then: Exception | None = None) -> Callable[..., None]:
-    """One statement in each chunk, after its snapshot; at last the error."""
-    left = list(statements)
-
-    def progress(*_: Any) -> None:
-        if left:
-            shop.database.execute(left.pop(0))
-        elif then is not None:
-            raise then
-
-    return progress
-
-
 def check(shop: Following) -> None:
     """Equal, numbers as numbers: the two write them differently."""
     columns = "id, v, x, md5(big)"
@@ -72,23 +59,23 @@ def check(shop: Following) -> None:
 def test_what_is_written_meanwhile(shop: Following, reader: str) -> None:
     """Values that the plugin leaves out come from chunks of any age; it breaks off once in between."""
     shop.reader = reader
-    broken = writes(
-        shop,
+    progress = writes(
+        shop.database,
         "update t set v = 'u' where id in (3, 300, 600)",
         "delete from t where id in (4, 301, 601); insert into t values (-5, 'low'), (5000, 'high')",
         "delete from t where id = 5000; insert into t values (4, 'again', 7, repeat('z', 5000))",
         "update t set v = 'w', x = 'NaN' where id % 70 = 9",
-        then=SourceUnreachable("broken by a test"),
+        then=broken,
     )
     with pytest.raises(SourceUnreachable):
-        load(shop, broken)
+        load(shop, progress)
     shop.database.execute(
         "update t set x = '-Infinity', big = null where id in (9, 90, 690); delete from t where id = 33"
     )
     report = load(
         shop,
         writes(
-            shop,
+            shop.database,
             "update t set v = 'y' where id % 30 = 0",
             "update t set id = 10001 where id = 1; update t set id = 1 where id = 692",
             "insert into t values (5000, 'twice', 'NaN', repeat('q', 6000))",
@@ -104,7 +91,7 @@ def test_what_is_written_meanwhile(shop: Following, reader: str) -> None:
 
 def test_a_key_that_changes_without_its_value(shop: Following) -> None:
     """The chunk of the old key is read after that, so nobody has the value."""
-    report = load(shop, writes(shop, "update t set id = -603 where id = 603"))
+    report = load(shop, writes(shop.database, "update t set id = -603 where id = 603"))
     assert report.phase == "snapshot"
     assert any("another key" in note for note in report.notes)
     check(shop)
@@ -118,7 +105,7 @@ def test_a_number_whose_row_is_gone(shop: Following) -> None:
     report = load(
         shop,
         writes(
-            shop,
+            shop.database,
             "update t set x = 'NaN' where id in (5, 605)",
             "update t set v = 'more changes than a step has' where id between 50 and 60",
             "delete from t where id in (5, 605)",

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-import re
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,6 +20,7 @@ from pg_ingest.errors import (
     TooManyRejected,
 )
 from pg_ingest.replicate import replicate
+from pg_ingest_tests.between_chunks import breaks_off, chunks_stored, writes
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.meanwhile import meanwhile
 from pg_ingest_tests.methods.conftest import Pair, by_xmin, full, keyed
@@ -34,15 +33,6 @@ SMALL = {"chunk_rows": 100, "load_threads": 1, "lock_timeout": 1}
 def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     caplog.set_level(logging.INFO, "pg_ingest.chunked_load")
     monkeypatch.setattr(chunked_load, "PROGRESS_SECONDS", 0.0)
-
-
-def chunks_stored(caplog: pytest.LogCaptureFixture) -> list[int]:
-    """The numbers of the chunks that were stored since the last call, in order."""
-    told = [record.getMessage() for record in caplog.records]
-    caplog.clear()
-    return [
-        int(number) for each in told for number in re.findall(r"chunk stored:.* chunk=(\d+)", each)
-    ]
 
 
 def made(pair: Pair, rows: int = 500) -> None:
@@ -60,28 +50,10 @@ def load(pair: Pair, replication: Replication = KEYED, **options: Any) -> LoadRe
     return replicate(server, pair.destination, replication, pair.database.name, **options)
 
 
-def during(pair: Pair, *statements: str) -> Callable[..., None]:
-    """One statement in each chunk, after its snapshot."""
-    left = list(statements)
-
-    def progress(*_: Any) -> None:
-        if left:
-            pair.database.execute(left.pop(0))
-
-    return progress
-
-
 def interrupted(pair: Pair, after: int, **options: Any) -> None:
     """A load that breaks off when that many chunks are stored."""
-    left = [None] * after
-
-    def progress(*_: Any) -> None:
-        if not left:
-            raise SourceUnreachable("broken by a test")
-        left.pop()
-
     with pytest.raises(SourceUnreachable):
-        load(pair, progress=progress, **options)
+        load(pair, progress=breaks_off(after), **options)
 
 
 def equal(pair: Pair, replication: Replication = KEYED) -> None:
@@ -91,8 +63,8 @@ def equal(pair: Pair, replication: Replication = KEYED) -> None:
 def test_rows_that_are_written_meanwhile(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
     made(pair)
     changed = "k = nextval('s')"
-    progress = during(
-        pair,
+    progress = writes(
+        pair.database,
         f"update t set v = 'u', {changed} where id in (1, 250, 499)",
         "insert into t values (-1, 'low'), (1000, 'high')",
         f"update t set v = 'again', {changed} where id % 50 = 0",
