@@ -103,6 +103,8 @@ def test_every_pair_of_methods(shop: Following) -> None:
         if before and (before, name) not in GOES_ON and name != "full_table":
             assert any(before in reason for reason in said), (before, name)
         shop.database.execute(WRITTEN.format(n=number))
+        if name == "full_table":
+            continue
         sync(shop, T[name])
         there = shop.source("t")
         keys = {row[0] for row in there}

@@ -79,4 +79,4 @@ def test_changes_of_values_without_equality(pair: Pair) -> None:
         pair.database.execute(change)
         report = pair.sync(T)
         assert report.counts == LoadCounts(0, 1, 0, 0, 300), change
-        assert pair.sync(T).rows_read == 0
+    assert pair.sync(T).rows_read == 0
