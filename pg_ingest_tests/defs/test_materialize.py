@@ -258,3 +258,17 @@ def test_dynamic_databases(write: Write, database: Database, instance: dg.Dagste
     )
     instance.add_dynamic_partitions("shop_databases", [database.name])
     assert run(loaded, database.name, instance).success
+
+
+def test_why_all_rows_were_read_again(
+    shop: Shop, database: Database, instance: dg.DagsterInstance
+) -> None:
+    """It stands on the materialisation."""
+    database.execute("create table a (id int primary key); insert into a values (1), (2)")
+    loaded = shop("tables: {public.a: {method: xmin}}\n")
+    first = facts(run(loaded, database.name, instance), "a")
+    assert "pg_ingest/notes" not in first
+    database.execute("vacuum full a")
+    again = facts(run(loaded, database.name, instance), "a")
+    assert again["pg_ingest/phase"] == "snapshot"
+    assert "it has another file" in again["pg_ingest/notes"]

@@ -10,6 +10,7 @@ import pytest
 from pg_ingest.bookmark import XminBookmark
 from pg_ingest.config.selection import Replication
 from pg_ingest.demo.cluster import Cluster, embedded_binaries
+from pg_ingest.errors import PermissionMissing
 from pg_ingest.postgres import row_versions
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.methods.conftest import Pair, by_xmin, delta
@@ -145,3 +146,58 @@ def test_another_timeline(moved: Cluster, tmp_path: Path) -> None:
     report = pair.sync(replication)
     assert "another timeline" in report.notes[0]
     assert pair.sync(replication).phase == "incremental"
+
+
+def test_another_server(moved: Cluster, cluster: Cluster, tmp_path: Path) -> None:
+    """Behind the same name stands a server that has counted further and knows other rows."""
+    replication = delta("moved_here")
+    pair = pair_of(moved, tmp_path)
+    pair.database.execute(
+        "create table moved_here (id int primary key); insert into moved_here values (1)"
+    )
+    pair.sync(replication)
+    there = Pair(Database("postgres", cluster.host, cluster.port, cluster.user), pair.path)
+    there.database.execute(
+        "create table moved_here (id int primary key); insert into moved_here values (2)"
+    )
+    try:
+        report = there.sync(replication)
+        assert "another server (system identifier)" in report.notes[0]
+        assert there.stored(replication) == [("2",)]
+    finally:
+        there.database.execute("drop table moved_here")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["vacuum full t", "cluster t using t_pkey", "alter table t alter v type text using v || 'z'"],
+)
+def test_a_rewritten_table(moved: Cluster, tmp_path: Path, statement: str) -> None:
+    pair = pair_of(moved, tmp_path)
+    replication = by_xmin("t")
+    pair.database.execute(
+        "create table t (id int primary key, v text); insert into t values (1, 'a'), (2, 'b')"
+    )
+    pair.sync(replication)
+    pair.database.execute(statement)
+    report = pair.sync(replication)
+    assert report.phase == "snapshot"
+    assert "has another file" in report.notes[0]
+    assert pair.stored(replication) == pair.source("select * from t")
+
+
+def test_single_columns_without_the_hidden_one(moved: Cluster, tmp_path: Path) -> None:
+    """What the message tells to run is what is missing."""
+    pair = pair_of(moved, tmp_path)
+    replication = by_xmin("t")
+    pair.database.execute(
+        "create table t (id int primary key, v text); insert into t values (1, 'a');"
+        " drop role if exists narrow; create role narrow login;"
+        " grant usage on schema public to narrow; grant select (id, v) on t to narrow"
+    )
+    with pytest.raises(PermissionMissing) as refused:
+        pair.sync(replication, user="narrow")
+    assert "hidden columns may not be read by role narrow: xmin" in refused.value.message
+    assert "only some columns of the table are granted" in refused.value.detail
+    pair.database.execute(refused.value.hint.partition(";")[0])
+    assert pair.sync(replication, user="narrow").counts.total == 1
