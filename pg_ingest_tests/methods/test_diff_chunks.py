@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from pg_ingest.methods import diff_chunks, key_ranges
 from pg_ingest.methods.key_ranges import KeyRanges
 from pg_ingest.progress import Progress
 from pg_ingest.replicate import replicate
+from pg_ingest_tests.between_chunks import breaks_off, writes
 from pg_ingest_tests.methods.conftest import Pair, differing, full
 
 T = differing("t")
@@ -47,28 +47,10 @@ def load(pair: Pair, which: Replication = T, **options: Any) -> LoadReport:
     return replicate(server, pair.destination, which, pair.database.name, **options)
 
 
-def during(pair: Pair, *statements: str) -> Callable[..., None]:
-    """One statement in each chunk, after its snapshot."""
-    left = list(statements)
-
-    def progress(*_: Any) -> None:
-        if left:
-            pair.database.execute(left.pop(0))
-
-    return progress
-
-
 def interrupted(pair: Pair, after: int, which: Replication = T) -> None:
     """A load that breaks off when that many chunks are stored."""
-    left = [None] * after
-
-    def progress(*_: Any) -> None:
-        if not left:
-            raise SourceUnreachable("broken by a test")
-        left.pop()
-
     with pytest.raises(SourceUnreachable):
-        load(pair, which, progress=progress)
+        load(pair, which, progress=breaks_off(after))
 
 
 def equal(pair: Pair, which: Replication = T) -> None:
@@ -101,8 +83,8 @@ def test_a_large_table_comes_in_chunks(pair: Pair) -> None:
 def test_rows_that_move_between_chunks(pair: Pair) -> None:
     """Forward: read twice, under both keys. Back: not read at all. Beside them, what else can happen."""
     made(pair)
-    progress = during(
-        pair,
+    progress = writes(
+        pair.database,
         "update t set id = 1001 where id = 3; update t set id = -1 where id = 480",
         "update t set id = 490000 where id = 481; update t set id = 3 where id = 482",
         "delete from t where id in (10, 450); insert into t values (0, 'low'), (2000, 'high')",
@@ -122,7 +104,7 @@ def test_a_sum_that_stays_although_rows_moved(pair: Pair) -> None:
         "begin; update t set id = -1 where id = 5; update t set id = 5 where id = 405;"
         " update t set id = 405 where id = -1; commit"
     )
-    load(pair, progress=during(pair, "select 1", swap))
+    load(pair, progress=writes(pair.database, "select 1", swap))
     equal(pair)
 
 
@@ -155,7 +137,10 @@ def test_a_comparison_that_broke_off_is_made_again(
         with monkeypatch.context() as patch:
             patch.setattr(pair.destination.__class__, step, lambda *_, **__: broken())
             with pytest.raises(SourceUnreachable):
-                load(pair, progress=during(pair, f"update t set v = '{step}' where id % 90 = 7"))
+                load(
+                    pair,
+                    progress=writes(pair.database, f"update t set v = '{step}' where id % 90 = 7"),
+                )
         pair.database.execute("update t set n = n + 1 where id = 300; delete from t where id = 11")
     assert pair.destination.__class__.publish_chunks is real
     report = load(pair)
@@ -182,7 +167,7 @@ def test_two_that_compare_at_once(pair: Pair, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(kind, "catch_up", overtaken)
     with pytest.raises(DestinationBusy, match="up to date by another process"):
-        load(pair, progress=during(pair, "select 1", "update t set v = 'y' where id = 5"))
+        load(pair, progress=writes(pair.database, "select 1", "update t set v = 'y' where id = 5"))
     load(pair)
     equal(pair)
 
@@ -248,7 +233,7 @@ def test_a_row_that_is_rejected_twice_counts_once(pair: Pair) -> None:
     """With its chunk, and with its range when the chunks are compared."""
     made(pair)
     pair.database.execute("update t set n = 'NaN' where id in (7, 420)")
-    beside = during(pair, "select 1", "update t set v = 'y' where id < 40 and id <> 7")
+    beside = writes(pair.database, "select 1", "update t set v = 'y' where id < 40 and id <> 7")
     report = load(pair, max_rejected=2, progress=beside)
     assert (report.counts.rejected, report.counts.total) == (2, 498)
 
@@ -281,8 +266,8 @@ def test_chunks_and_ranges_need_not_have_the_same_order(pair: Pair, name: str) -
         f"create table t ({declared}, v int);"
         f" insert into t select {values}, g from generate_series(1, 400) g; analyze t"
     )
-    progress = during(
-        pair,
+    progress = writes(
+        pair.database,
         "update t set v = -v where v in (17, 251)",
         "delete from t where v % 37 = 3",
         f"insert into t select {values}, g from generate_series(401, 430) g",
