@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from pg_ingest.batch import SYSTEM, Batch
 from pg_ingest.changelog.fold import BASE, COUNT, LSN, PRESENT, UNCHANGED
+from pg_ingest.decode.encoding import unmarked
 from pg_ingest.decode.types import arrow_field, arrow_schema
 from pg_ingest.decode.values import DecodedRows, decode_column, decode_rows
 from pg_ingest.table import Column
@@ -36,7 +37,9 @@ def keyed_rows(
     present = pc.and_(_arrow(states, PRESENT), pa.array(decoded.kept))
     base = states.get_column(BASE).struct
     bases = [
-        decode_column(_arrow(base.field(column.name).to_frame(), column.name), column).values
+        decode_column(
+            unmarked(_arrow(base.field(column.name).to_frame(), column.name)), column
+        ).values
         for column in keys
     ]
     control = {
@@ -60,7 +63,7 @@ def counted_rows(rows: pl.DataFrame, columns: Sequence[Column], *, soft: bool, s
 
 
 def _decode(frame: pl.DataFrame, columns: Sequence[Column]) -> DecodedRows:
-    return decode_rows([_arrow(frame, column.name) for column in columns], columns)
+    return decode_rows([unmarked(_arrow(frame, column.name)) for column in columns], columns)
 
 
 def _batch(

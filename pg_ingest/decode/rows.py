@@ -14,7 +14,7 @@ from pg_ingest.decode.rare import Truncation
 from pg_ingest.decode.tuples import (
     Tuples,
     Values,
-    as_text,
+    as_marked_text,
     column_counts,
     ends_of,
     memory_of,
@@ -191,7 +191,7 @@ def values_of(messages: Messages, rows: Rows, relation: Relation) -> list[pa.Arr
             continue
         if values.unchanged is not None:
             unchanged[column.name] = values.unchanged
-        arrays.append(as_text(messages.buffer, values, column.name))
+        arrays.append(as_marked_text(messages.buffer, values))
     last = rows.ops[is_tuple] != _OP_BEFORE
     tuples.check((at == tuples.limits) | ~last, at, "bytes are left after the tuple")
     return [names_of(unchanged, len(rows)), *arrays]

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pg_ingest.decode.encoding import marked
 from pg_ingest.decode.messages import Bytes, Integers
 from pg_ingest.decode.wire import broken, gather
 from pg_ingest.errors import ProtocolError
@@ -131,7 +132,27 @@ def memory_of(array: npt.NDArray[Any]) -> pa.Buffer:
 
 
 def as_text(buffer: Bytes, values: Values, name: str) -> pa.Array:
-    """The column as Arrow strings, null where no value is present."""
+    """The column as Arrow strings, null where no value is present; raises ProtocolError for other bytes."""
+    try:
+        return _pieces(buffer, values).cast(pa.string())
+    except pa.ArrowInvalid as error:
+        raise ProtocolError(
+            "a value is not UTF-8",
+            detail=f"in column {name}",
+            hint="the database's encoding lets through what is not text in it (SQL_ASCII does)",
+        ) from error
+
+
+def as_marked_text(buffer: Bytes, values: Values) -> pa.Array:
+    """The same, with bytes that are no text as `decode.encoding.marked` writes them."""
+    pieces = _pieces(buffer, values)
+    try:
+        return pieces.cast(pa.string())
+    except pa.ArrowInvalid:
+        return marked(pieces)
+
+
+def _pieces(buffer: Bytes, values: Values) -> pa.Array:
     size = len(values.starts)
     offsets = np.empty(2 * size, dtype=np.int32)
     offsets[0::2] = values.starts
@@ -144,11 +165,4 @@ def as_text(buffer: Bytes, values: Values, name: str) -> pa.Array:
         _, where, data = found.buffers()
         valid = memory_of(np.packbits(values.present, bitorder="little"))
         found = pa.Array.from_buffers(pa.binary(), size, [valid, where, data])
-    try:
-        return found.cast(pa.string())
-    except pa.ArrowInvalid as error:
-        raise ProtocolError(
-            "a value is not UTF-8",
-            detail=f"in column {name}",
-            hint="the database's encoding lets through what is not text in it (SQL_ASCII does)",
-        ) from error
+    return found

@@ -188,15 +188,21 @@ class Session:
         but for those a database of encoding SQL_ASCII holds: it sends them as they are.
         """
         subject = Subject(f"reading {query.table}", query.table, self.role)
-        raw = self._line.driver.info.parameter_status("server_encoding") == _ANY_BYTES
-        encoding = _ANY_BYTES if raw else None
+        encoding = _ANY_BYTES if self.encoding == _ANY_BYTES else None
         with self._long_copy(query.statement, subject, CopyFormat.CSV, encoding) as stream:
             yield stream
 
     @contextmanager
-    def copy_binary(self, statement: sql.Composable, what: str) -> Iterator[CopyStream]:
-        """The rows of a SELECT in COPY's binary format; else as `copy`. Read it with `rows`."""
-        with self._long_copy(statement, Subject(what, None, self.role), CopyFormat.BINARY) as rows:
+    def copy_binary(
+        self, statement: sql.Composable, what: str, *, any_bytes: bool = False
+    ) -> Iterator[CopyStream]:
+        """The rows of a SELECT in COPY's binary format; else as `copy`. Read it with `rows`.
+
+        `any_bytes`: what the SELECT calls need not be UTF-8 either in a database of encoding SQL_ASCII.
+        """
+        subject = Subject(what, None, self.role)
+        encoding = _ANY_BYTES if any_bytes and self.encoding == _ANY_BYTES else None
+        with self._long_copy(statement, subject, CopyFormat.BINARY, encoding) as rows:
             yield rows
 
     def replication_connection(self) -> psycopg.Connection[Any]:
@@ -204,7 +210,12 @@ class Session:
 
         The server counts it among `max_wal_senders`, so it is none of `limits.connections`.
         """
-        return open_connection(self.source, self._config, self.database, "stream", replication=True)
+        opened = open_connection(
+            self.source, self._config, self.database, "stream", replication=True
+        )
+        if self.encoding == _ANY_BYTES:
+            opened.execute(settings_query({"client_encoding": _ANY_BYTES}))
+        return opened
 
     def change(self, statements: Sequence[sql.Composable], *, what: str) -> None:
         """Run these in one transaction that may write: the only way this package changes a source.

@@ -60,7 +60,9 @@ def peek(
     )
     with (
         session.listening(plugin.heard),
-        session.copy_binary(statement, f"reading slot {slot}") as stream,
+        session.copy_binary(
+            statement, f"reading slot {slot}", any_bytes=not plugin.textual
+        ) as stream,
     ):
         data, lengths = stream.rows(PIECE_BYTES)
         header = len(HEADER)

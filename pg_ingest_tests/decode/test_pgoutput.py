@@ -399,7 +399,6 @@ def test_noise_is_a_protocol_error(messages: list[bytes]) -> None:
         ([_begin(1, 1), _relation(1, 1), b"I\0\0\0\1N\0\1nn"], "bytes are left after the tuple"),
         ([_begin(1, 1), _relation(1, 1), b"I\0\0\0\1K\0\1n"], "unexpected kind of a tuple"),
         ([_begin(1, 1), _relation(1, 1), b"U\0\0\0\1K\0\1nX\0\1n"], "an update has no new row"),
-        ([_begin(1, 1), _relation(1, 1), b"I\0\0\0\1N\0\1t\0\0\0\1\xff"], "a value is not UTF-8"),
     ],
 )
 def test_what_the_protocol_forbids(messages: list[bytes], says: str) -> None:
