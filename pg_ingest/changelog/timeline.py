@@ -10,6 +10,9 @@ The same goes for a table's snapshot, which may have been taken after the last c
 which timeline its snapshot was taken and where (`joined_lsn`); one that lies behind the end of that timeline
 means reading the table anew. And a table that is followed since such a position joined a publication that may
 not know it: it is followed anew.
+
+A standby is not asked. It never takes back what it has replayed, nor a slot of its own read more than that; a
+standby that is made anew has lost its slots.
 """
 
 from __future__ import annotations
