@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Protocol
 
 from pg_ingest.batch import Reading
-from pg_ingest.bookmark import Bookmark
 from pg_ingest.config.model import Method
 from pg_ingest.config.selection import Replication
 from pg_ingest.errors import MethodUnavailable
@@ -24,33 +22,12 @@ from pg_ingest.methods import (
 )
 from pg_ingest.methods.chunks import Beginning
 from pg_ingest.methods.pieces import NotInPieces
+from pg_ingest.methods.request import Request
 from pg_ingest.postgres.session import Session
 from pg_ingest.table import Table
 
-
-class Reader(Protocol):
-    """Finds out what must be stored now."""
-
-    def __call__(
-        self,
-        session: Session,
-        replication: Replication,
-        table: Table,
-        bookmark: Bookmark | None,
-        *,
-        reset: bool,
-        window: tuple[str, str] | None,
-    ) -> AbstractContextManager[Reading]:
-        """A Reading, valid while the block lasts.
-
-        Args:
-            table: as it is now.
-            bookmark: the destination's, None before the first load.
-            reset: forget the bookmark and read everything.
-            window: start and end of one time window (ISO 8601), for tables with `partition_by`.
-        """
-        ...
-
+Reader = Callable[[Request], AbstractContextManager[Reading]]
+"""Finds out what must be stored now: a Reading, valid while the block lasts."""
 
 _READERS: dict[Method, Reader] = {
     Method.FULL_TABLE: full_table.read,
@@ -82,24 +59,12 @@ def beginning_of(method: Method) -> Begin | None:
     return _BEGINNINGS.get(method)
 
 
-class CatchUp(Protocol):
-    """Finds out what must be stored beside or instead of what the chunks of a first load brought."""
+CatchUp = Callable[[Request, Sequence[str]], AbstractContextManager[Reading]]
+"""Finds out what must be stored beside or instead of what the chunks of a first load brought.
 
-    def __call__(
-        self,
-        session: Session,
-        replication: Replication,
-        table: Table,
-        since: Bookmark,
-        notes: Sequence[str],
-    ) -> AbstractContextManager[Reading]:
-        """A Reading, valid while the block lasts; its scope is Everything where the chunks are of no use.
-
-        Args:
-            since: the position from before the first chunk, or of an earlier catching up.
-            notes: what `Beginning.look` noted of the chunks since then.
-        """
-        ...
+The request's bookmark is the position from before the first chunk, or of an earlier catching up; the texts are
+what `Beginning.look` noted of the chunks since then. Its scope is Everything where the chunks are of no use.
+"""
 
 
 def catch_up_of(method: Method, pieces: int = 1) -> CatchUp:
@@ -108,41 +73,12 @@ def catch_up_of(method: Method, pieces: int = 1) -> CatchUp:
     Raises NotInPieces as `reader_for` does.
     """
     if method is Method.SNAPSHOT_DIFF:
-        in_pieces = partial(diff_pieces.catching_up, count=pieces)
-        return diff_chunks.catching_up if pieces == 1 else in_pieces
+        return diff_chunks.catching_up if pieces == 1 else diff_pieces.catching_up
     read = reader_for(method, pieces)
-
-    def catching_up(
-        session: Session,
-        replication: Replication,
-        table: Table,
-        since: Bookmark,
-        notes: Sequence[str],  # theirs have none
-    ) -> AbstractContextManager[Reading]:
-        return read(session, replication, table, since, reset=False, window=None)
-
-    return catching_up
+    return lambda request, _notes: read(request)
 
 
-class PieceReader(Protocol):
-    """As Reader, in about `count` statements with a snapshot each; see `pieces.py`."""
-
-    def __call__(
-        self,
-        session: Session,
-        replication: Replication,
-        table: Table,
-        bookmark: Bookmark | None,
-        *,
-        reset: bool,
-        window: tuple[str, str] | None,
-        count: int,
-    ) -> AbstractContextManager[Reading]:
-        """Raises NotInPieces where the table cannot be cut."""
-        ...
-
-
-_IN_PIECES: dict[Method, PieceReader] = {
+_IN_PIECES: dict[Method, Reader] = {
     Method.KEY_BASED: key_based.read_in_pieces,
     Method.XMIN: changed_pieces.xmin,
     Method.DELTA_SNAPSHOT: changed_pieces.delta_snapshot,
@@ -151,14 +87,16 @@ _IN_PIECES: dict[Method, PieceReader] = {
 
 
 def reader_for(method: Method, pieces: int = 1) -> Reader:
-    """The reader of a method, in one statement or in pieces.
+    """The reader of a method, for requests of one statement or of several pieces.
 
     Raises MethodUnavailable where one table alone cannot be read by it, NotInPieces where it needs one moment.
     """
     if pieces > 1:
         if method not in _IN_PIECES:
-            raise NotInPieces(f"{method} reads all rows at one moment")
-        return partial(_IN_PIECES[method], count=pieces)
+            raise NotInPieces(
+                f"{method} reads all rows at one moment, which other methods need not"
+            )
+        return _IN_PIECES[method]
     try:
         return _READERS[method]
     except KeyError:
