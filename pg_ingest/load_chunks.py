@@ -25,6 +25,7 @@ from pg_ingest.destinations.destination import (
 from pg_ingest.errors import DestinationBusy
 from pg_ingest.methods.pieces import until_it_passes
 from pg_ingest.methods.registry import beginning_of, catch_up_of
+from pg_ingest.methods.request import Request
 from pg_ingest.open_chunks import Chunks, ChunkTask
 from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.server import Server
@@ -189,7 +190,8 @@ def _caught_up(
         with session.snapshot() as now:
             begun_at = now.lsn
         table = describe(session, asked.replication.table)
-        with read(session, asked.replication, table, since, noted) as reading:
+        request = Request(session, asked.replication, table, since, pieces=pieces)
+        with read(request, noted) as reading:
             if not isinstance(reading.scope, Everything):
                 destination.catch_up(load, reading, max_rejected=asked.max_rejected)
     return _CaughtUp(reading, table, begun_at)

@@ -12,9 +12,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 
 from pg_ingest.batch import Batch, Everything, LoadReport, Reading, Window
 from pg_ingest.bookmark import Bookmark
@@ -28,6 +27,7 @@ from pg_ingest.destinations.destination import (
 from pg_ingest.load_chunks import TableRequest, load_in_chunks
 from pg_ingest.methods.pieces import until_it_passes
 from pg_ingest.methods.registry import reader_for
+from pg_ingest.methods.request import Request
 from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.server import Server
 from pg_ingest.postgres.session import Session
@@ -97,8 +97,10 @@ def _read_once(
         with server.session(load.database) as session:
             begun_at = _wal_position(session)
             table = describe(session, load.replication.table)
-            read = partial(reader_for(load.replication.method, pieces), session)
-            stage, reading, draft = _staged(load, table, read, destination, staging, bookmark)
+            asked = Request(
+                *(session, load.replication, table, bookmark, load.reset, load.window, pieces)
+            )
+            stage, reading, draft = _staged(load, asked, destination, staging)
             draft.notes = tuple(dict.fromkeys((*notes, *draft.notes)))
             lag = _wal_position(session) - begun_at
         report = stage.commit(reading.scope, reading.bookmark, draft)
@@ -107,14 +109,13 @@ def _read_once(
 
 def _staged(
     load: TableRequest,
-    table: Table,
-    read: Callable[..., AbstractContextManager[Reading]],
+    asked: Request,
     destination: Destination,
     staging: ExitStack,
-    bookmark: Bookmark | None,
 ) -> tuple[Stage, Reading, LoadReportDraft]:
     """All rows in a stage that `staging` holds open; the source's snapshot is over when this returns."""
-    with read(load.replication, table, bookmark, reset=load.reset, window=load.window) as reading:
+    table, bookmark = asked.table, asked.bookmark
+    with reader_for(asked.replication.method, asked.pieces)(asked) as reading:
         if bookmark is not None and reading.phase == "snapshot":
             _say(load, reading)
         draft = LoadReportDraft(

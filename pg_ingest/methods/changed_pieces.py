@@ -15,17 +15,15 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from pg_ingest.batch import AllKeys, Batch, Reading
-from pg_ingest.bookmark import Bookmark, XminBookmark
-from pg_ingest.config.selection import Replication
+from pg_ingest.bookmark import XminBookmark
 from pg_ingest.decode.types import arrow_schema
 from pg_ingest.methods.changed_rows import Plan, Start, durable_start, planned, scope_of
 from pg_ingest.methods.delta_snapshot import LISTED, counted, listed, whole
 from pg_ingest.methods.moment import Moment, at_one_moment
 from pg_ingest.methods.pieces import NotInPieces, Pieces, by_key, columns_to_cut_by
+from pg_ingest.methods.request import Request
 from pg_ingest.postgres.ranges import KeyRange
 from pg_ingest.postgres.row_versions import Either, Neither, server_of
-from pg_ingest.postgres.session import Session
-from pg_ingest.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,57 +55,36 @@ class _Asked:
 
 
 @contextmanager
-def xmin(
-    session: Session,
-    replication: Replication,
-    table: Table,
-    bookmark: Bookmark | None,
-    *,
-    reset: bool,
-    window: tuple[str, str] | None,
-    count: int,
-) -> Iterator[Reading]:
-    """As `xmin.read`, in `count` pieces; raises NotInPieces as well."""
-    plan = _plan(session, replication, table, window)
-    with at_one_moment(session, table) as first:
-        start = durable_start(first, plan, server_of(session), bookmark, reset=reset)
-    yield _reading(first, plan, bookmark, start, count, keys=False, mark=start.now)
+def xmin(request: Request) -> Iterator[Reading]:
+    """As `xmin.read`, in pieces; raises NotInPieces as well."""
+    plan = _plan(request)
+    with at_one_moment(request.session, request.table) as first:
+        start = durable_start(first, plan, server_of(request.session), request.since)
+    yield _reading(request, first, plan, start, keys=False, mark=start.now)
 
 
 @contextmanager
-def delta_snapshot(
-    session: Session,
-    replication: Replication,
-    table: Table,
-    bookmark: Bookmark | None,
-    *,
-    reset: bool,
-    window: tuple[str, str] | None,
-    count: int,
-) -> Iterator[Reading]:
-    """As `delta_snapshot.read`, in `count` pieces; raises NotInPieces as well."""
-    plan = _plan(session, replication, table, window)
-    with at_one_moment(session, table) as first:
-        start = durable_start(first, plan, server_of(session), bookmark, reset=reset)
-    keys = start.old is not None and replication.replicate_deletes
-    yield _reading(first, plan, bookmark, start, count, keys=keys, mark=counted(start.now, None))
+def delta_snapshot(request: Request) -> Iterator[Reading]:
+    """As `delta_snapshot.read`, in pieces; raises NotInPieces as well."""
+    plan = _plan(request)
+    with at_one_moment(request.session, request.table) as first:
+        start = durable_start(first, plan, server_of(request.session), request.since)
+    keys = start.old is not None and request.replication.replicate_deletes
+    yield _reading(request, first, plan, start, keys=keys, mark=counted(start.now, None))
 
 
-def _plan(
-    session: Session, replication: Replication, table: Table, window: tuple[str, str] | None
-) -> Plan:
-    plan = planned(session, replication, table, window)
+def _plan(request: Request) -> Plan:
+    plan = planned(*request.subject, request.window)
     if plan.grouped:
         raise NotInPieces("rows that share an `update_key` have none of their own")
     return plan
 
 
 def _reading(
+    request: Request,
     first: Moment,
     plan: Plan,
-    since: Bookmark | None,
     start: Start,
-    count: int,
     *,
     keys: bool,
     mark: XminBookmark,
@@ -116,7 +93,7 @@ def _reading(
     asked = _Asked(plan, start, keys, schema.append(LISTED) if keys else schema)
     split = columns_to_cut_by(first.session, plan.table, plan.key)
     cutting = by_key(first.session, plan.table, split)
-    pieces = Pieces(first.session, plan.table, first.snapshot, first.files, count, since, cutting)
+    pieces = Pieces(request, first, cutting)
     reading = Reading(
         schema=asked.schema,
         batches=iter(()),

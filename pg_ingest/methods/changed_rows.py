@@ -175,12 +175,10 @@ class Start:
         return (written, InPartitions(self.came)) if self.came else (written,)
 
 
-def started(
-    moment: Moment, plan: Plan, server: str, bookmark: Bookmark | None, *, reset: bool
-) -> Start:
+def started(moment: Moment, plan: Plan, server: str, bookmark: Bookmark | None) -> Start:
     """Compare what was read with what is there; raise SourceBusy on a standby that is too far behind."""
     now = _bookmark(moment, plan, server)
-    if bookmark is None or reset:
+    if bookmark is None:
         return Start(None, now, (), ())
     if not isinstance(bookmark, XminBookmark):
         reason = f"it was loaded by {method_of(bookmark)} before"
@@ -194,11 +192,9 @@ def started(
     return Start(bookmark, now, came, tuple(_notes(bookmark, now, came)))
 
 
-def durable_start(
-    moment: Moment, plan: Plan, server: str, bookmark: Bookmark | None, *, reset: bool
-) -> Start:
+def durable_start(moment: Moment, plan: Plan, server: str, bookmark: Bookmark | None) -> Start:
     """As `started`, with a position that a crash of the server leaves true, settled before any row is read."""
-    start = started(moment, plan, server, bookmark, reset=reset)
+    start = started(moment, plan, server, bookmark)
     before = 0 if start.old is None else start.old.xmin
     safe = max(before, _durable(moment, start.now.xmin))
     return replace(start, now=replace(start.now, xmin=safe))

@@ -27,7 +27,7 @@ from dataclasses import dataclass, fields, replace
 import pyarrow as pa
 
 from pg_ingest.batch import SYSTEM, AllKeys, Batch, Reading
-from pg_ingest.bookmark import Bookmark, DeltaSnapshotBookmark, XminBookmark
+from pg_ingest.bookmark import DeltaSnapshotBookmark, XminBookmark
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.types import arrow_schema
 from pg_ingest.methods import changed_rows
@@ -42,6 +42,7 @@ from pg_ingest.methods.changed_rows import (
 )
 from pg_ingest.methods.chunks import Beginning
 from pg_ingest.methods.moment import Moment, at_one_moment
+from pg_ingest.methods.request import Request
 from pg_ingest.postgres.row_versions import (
     Either,
     Neither,
@@ -57,23 +58,16 @@ LISTED = pa.field("_pgi_listed", pa.bool_(), metadata={SYSTEM: b"control"})
 
 
 @contextmanager
-def read(
-    session: Session,
-    replication: Replication,
-    table: Table,
-    bookmark: Bookmark | None,
-    *,
-    reset: bool,
-    window: tuple[str, str] | None,
-) -> Iterator[Reading]:
+def read(request: Request) -> Iterator[Reading]:
     """The rows written since the bookmark, and what says which others are gone; else as `xmin.read`.
 
     With `replicate_deletes: false` only the former.
     """
-    plan = planned(session, replication, table, window)
+    session, replication, table = request.subject
+    plan = planned(session, replication, table, request.window)
     server = server_of(session)
     with at_one_moment(session, table) as moment:
-        start = started(moment, plan, server, bookmark, reset=reset)
+        start = started(moment, plan, server, request.since)
         news = _looked(moment, plan, start, deletes=replication.replicate_deletes)
         if plan.grouped and news.may_lack:
             news, start = replace(news, may_lack=False), _anew(start)

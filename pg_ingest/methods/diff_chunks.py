@@ -48,6 +48,7 @@ from pg_ingest.methods import snapshot_diff
 from pg_ingest.methods.chunks import Beginning
 from pg_ingest.methods.diff_plan import Plan, bookmark_of, new_seed, planned
 from pg_ingest.methods.key_ranges import KeyRanges
+from pg_ingest.methods.request import Request
 from pg_ingest.methods.survey import sampled
 from pg_ingest.postgres.checksum import RECIPE
 from pg_ingest.postgres.key_order import in_order
@@ -79,16 +80,10 @@ def beginning(session: Session, replication: Replication, table: Table) -> Begin
     )
 
 
-def catching_up(
-    session: Session,
-    replication: Replication,
-    table: Table,
-    since: Bookmark,
-    notes: Sequence[str],
-) -> AbstractContextManager[Reading]:
+def catching_up(request: Request, notes: Sequence[str]) -> AbstractContextManager[Reading]:
     """The rows of ranges that are not as they are stored; see `snapshot_diff.caught_up`."""
-    assert isinstance(since, SnapshotDiffBookmark)
-    return snapshot_diff.caught_up(session, replication, table, stored(since, notes))
+    assert isinstance(request.bookmark, SnapshotDiffBookmark)
+    return snapshot_diff.caught_up(*request.subject, stored(request.bookmark, notes))
 
 
 def stored(before: SnapshotDiffBookmark, notes: Sequence[str]) -> SnapshotDiffBookmark:

@@ -20,20 +20,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from pg_ingest.batch import Batch, Everything, Ranges, Reading
-from pg_ingest.bookmark import Bookmark, SnapshotDiffBookmark
-from pg_ingest.config.selection import Replication
+from pg_ingest.bookmark import SnapshotDiffBookmark
 from pg_ingest.decode.types import arrow_schema
 from pg_ingest.methods.diff_chunks import nothing_stored, stored
 from pg_ingest.methods.diff_plan import Plan, bookmark_of, planned
 from pg_ingest.methods.key_ranges import KeyRanges, runs_of
 from pg_ingest.methods.moment import Moment, at_one_moment
 from pg_ingest.methods.pieces import Cut, NotInPieces, Pieces
+from pg_ingest.methods.request import Request
 from pg_ingest.methods.snapshot_diff import comparable, decoded
 from pg_ingest.methods.survey import cut_large
 from pg_ingest.postgres.key_order import Cuts, InRanges, OrderedColumn, Values, in_order
 from pg_ingest.postgres.range_sums import Surveyed
-from pg_ingest.postgres.session import Session
-from pg_ingest.table import Table
 
 Places = range
 """Neighbouring ranges, by their numbers."""
@@ -43,60 +41,41 @@ Divided = tuple[tuple[Values | None, int, int], ...]
 
 
 @contextmanager
-def read_in_pieces(
-    session: Session,
-    replication: Replication,
-    table: Table,
-    bookmark: Bookmark | None,
-    *,
-    reset: bool,
-    window: tuple[str, str] | None,
-    count: int,
-) -> Iterator[Reading]:
-    """As `snapshot_diff.read`, in `count` pieces; raises NotInPieces as well."""
-    if window is not None:
+def read_in_pieces(request: Request) -> Iterator[Reading]:
+    """As `snapshot_diff.read`, in pieces; raises NotInPieces as well."""
+    if request.window is not None:
         raise NotInPieces("a window is asked for")
-    plan = planned(session, replication, table)
-    session.explain(plan.query())
+    plan = planned(*request.subject)
+    request.session.explain(plan.query())
     notes: list[str] = []
-    old = None if reset else comparable(bookmark, plan, notes)
-    yield _reading(plan, replication, old, bookmark, count, notes)
+    old = comparable(request.since, plan, notes)
+    yield _reading(request, plan, old, notes)
 
 
 @contextmanager
-def catching_up(
-    session: Session,
-    replication: Replication,
-    table: Table,
-    since: Bookmark,
-    notes: Sequence[str],
-    *,
-    count: int,
-) -> Iterator[Reading]:
-    """As `diff_chunks.catching_up`, in `count` pieces; raises NotInPieces as well."""
-    assert isinstance(since, SnapshotDiffBookmark)
-    plan = planned(session, replication, table)
+def catching_up(request: Request, notes: Sequence[str]) -> Iterator[Reading]:
+    """As `diff_chunks.catching_up`, in pieces; raises NotInPieces as well."""
+    assert isinstance(request.bookmark, SnapshotDiffBookmark)
+    plan = planned(*request.subject)
     said: list[str] = []
-    old = comparable(stored(since, notes), plan, said)
+    old = comparable(stored(request.bookmark, notes), plan, said)
     if old is None:
         raise NotInPieces("; ".join(said))
-    yield _reading(plan, replication, old, since, count, said)
+    yield _reading(request, plan, old, said)
 
 
 def _reading(
+    request: Request,
     plan: Plan,
-    replication: Replication,
     old: SnapshotDiffBookmark | None,
-    since: Bookmark | None,
-    count: int,
     notes: list[str],
 ) -> Reading:
-    before = old or nothing_stored(plan, replication.split_hints.rows)
+    before = old or nothing_stored(plan, request.replication.split_hints.rows)
     compared = _Compared.begun(plan, before)
     with at_one_moment(plan.session, plan.table) as first:
         pass
     cutting = _by_rows(compared.before), range(len(compared.before.rows))
-    pieces = Pieces(plan.session, plan.table, first.snapshot, first.files, count, since, cutting)
+    pieces = Pieces(request, first, cutting)
     reading = Reading(
         schema=arrow_schema(plan.columns),
         batches=iter(()),

@@ -15,39 +15,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pg_ingest.batch import Everything, Reading, Scope, Window
-from pg_ingest.bookmark import Bookmark, FullTableBookmark
+from pg_ingest.bookmark import FullTableBookmark
 from pg_ingest.config.model import PartitionBy, WindowSize
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.types import arrow_schema
 from pg_ingest.errors import ConfigError
 from pg_ingest.methods.all_rows import all_rows
 from pg_ingest.methods.columns import chosen_columns, refuse_missing
+from pg_ingest.methods.request import Request
 from pg_ingest.postgres.select import Bound
-from pg_ingest.postgres.session import Session
 from pg_ingest.table import Table
 
 _WINDOW_TYPES = frozenset({"date", "timestamp", "timestamptz"})
 
 
 @contextmanager
-def read(
-    session: Session,
-    replication: Replication,
-    table: Table,
-    bookmark: Bookmark | None,
-    *,
-    reset: bool,
-    window: tuple[str, str] | None,
-) -> Iterator[Reading]:
-    """All rows of the table, or of `window`: start and end as ISO 8601 texts.
+def read(request: Request) -> Iterator[Reading]:
+    """All rows of the table, or of the window that is asked for.
 
     Neither `bookmark` nor `reset` matters here: every reading starts from nothing.
 
     Raises ConfigError for a window without `partition_by` or the other way round, SourceTableChanged,
     PermissionMissing, QueryRefused.
     """
+    session, replication, table = request.subject
     columns = chosen_columns(session, replication, table)
-    scope = _scope(replication, table, window)
+    scope = _scope(replication, table, request.window)
     with all_rows(session, replication, table, columns, _bounds(table, scope)) as rows:
         yield Reading(
             schema=arrow_schema(columns),

@@ -89,6 +89,7 @@ from pg_ingest.methods.partitions import came_with_rows
 from pg_ingest.methods.pieces import Pieces, by_key, columns_to_cut_by
 from pg_ingest.methods.position import Sighting, Watch, settled, sighted, watched
 from pg_ingest.methods.replication_key import followed_key
+from pg_ingest.methods.request import Request
 from pg_ingest.methods.rows import rows_at_once
 from pg_ingest.postgres.keys import from_key_on
 from pg_ingest.postgres.partitions import partitions_of
@@ -187,21 +188,14 @@ class _Asked:
 
 
 @contextmanager
-def read(
-    session: Session,
-    replication: Replication,
-    table: Table,
-    bookmark: Bookmark | None,
-    *,
-    reset: bool,
-    window: tuple[str, str] | None,
-) -> Iterator[Reading]:
+def read(request: Request) -> Iterator[Reading]:
     """The rows from the bookmark's position on; all rows without a bookmark or with `reset`.
 
     Raises BookmarkUnusable, MethodUnavailable, ConfigError for a window, SourceTableChanged,
     PermissionMissing, QueryRefused.
     """
-    asked = _asked(session, replication, table, bookmark, reset=reset, window=window)
+    session, replication, table = request.subject
+    asked = _asked(request)
     plan, known = asked.plan, asked.conditions
     reading = (
         rows_at_once(session, table, plan.query(*known))
@@ -213,41 +207,26 @@ def read(
 
 
 @contextmanager
-def read_in_pieces(
-    session: Session,
-    replication: Replication,
-    table: Table,
-    bookmark: Bookmark | None,
-    *,
-    reset: bool,
-    window: tuple[str, str] | None,
-    count: int,
-) -> Iterator[Reading]:
-    """The same rows in `count` pieces, see `pieces.py`; raises NotInPieces as well."""
-    asked = _asked(session, replication, table, bookmark, reset=reset, window=window)
+def read_in_pieces(request: Request) -> Iterator[Reading]:
+    """The same rows in pieces, see `pieces.py`; raises NotInPieces as well."""
+    session, table = request.session, request.table
+    asked = _asked(request)
     plan = asked.plan
     split = columns_to_cut_by(session, table, plan.key)
     with at_one_moment(session, table) as first:
         reading = asked.reading(first.snapshot, iter(()))
     known = asked.conditions
     cutting = by_key(session, table, split, among=known)
-    pieces = Pieces(session, table, first.snapshot, first.files, count, bookmark, cutting)
+    pieces = Pieces(request, first, cutting)
     reading.batches = pieces.all_of(
         reading, lambda moment, bounds: moment.rows(plan.query(bounds, *known))
     )
     yield reading
 
 
-def _asked(
-    session: Session,
-    replication: Replication,
-    table: Table,
-    bookmark: Bookmark | None,
-    *,
-    reset: bool,
-    window: tuple[str, str] | None,
-) -> _Asked:
-    if window is not None:
+def _asked(request: Request) -> _Asked:
+    session, replication, table = request.subject
+    if request.window is not None:
         raise ConfigError(
             f"{table.id} is read by its key, not in windows",
             hint="take `method: full_table` for a table with `partition_by`",
@@ -255,7 +234,7 @@ def _asked(
     plan = _plan(session, replication, table)
     session.explain(plan.query())
     notes: list[str] = []
-    old = None if reset else _continued(bookmark, plan, notes)
+    old = _continued(request.since, plan, notes)
     since = old or plan.begin()
     partitions = partitions_of(session, table)
     again = old is not None and _reads_more(session, old, plan, partitions, notes)

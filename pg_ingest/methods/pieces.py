@@ -42,7 +42,7 @@ one without a cancelled statement with half of them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
@@ -55,6 +55,7 @@ from pg_ingest.bookmark import (
 )
 from pg_ingest.errors import PassingFault, SourceBusy, StatementCancelled
 from pg_ingest.methods.moment import Moment, at_one_moment
+from pg_ingest.methods.request import Request
 from pg_ingest.methods.rows import of_these_files
 from pg_ingest.methods.spool import Spool
 from pg_ingest.postgres.ranges import KeyRange, cut, leading_columns
@@ -167,18 +168,12 @@ class Pieces(Generic[B]):
     """The pieces of one reading.
 
     Attributes:
-        first: `S_0`; `files`: the table's from just before it.
-        count: pieces to begin with.
-        since: the stored bookmark.
+        first: `S_0`.
         read, cancelled: pieces that were read, and that were cancelled.
     """
 
-    session: Session
-    table: Table
-    first: Snapshot
-    files: Mapping[int, int | None]
-    count: int
-    since: Bookmark | None
+    request: Request
+    first: Moment
     cutting: tuple[Cut[B], B]
     read: int = 0
     cancelled: int = 0
@@ -197,14 +192,14 @@ class Pieces(Generic[B]):
         was cancelled, SourceBusy where a snapshot is not later than the first, or the files are others.
         """
         _, whole = self.cutting
-        left = self._cut(_Piece(whole), self.count)[::-1]
+        left = self._cut(_Piece(whole), self.request.pieces)[::-1]
         while left:
             piece = left.pop()
             with Spool() as spool:
                 try:
                     spool.take(self._one(piece.part, rows))
                 except PassingFault as error:
-                    fault = self.session.reason_of(error)
+                    fault = self.request.session.reason_of(error)
                     if not isinstance(fault, StatementCancelled):
                         raise
                     left += self._smaller(piece, fault)[::-1]
@@ -214,7 +209,7 @@ class Pieces(Generic[B]):
 
     def tell(self, reading: Reading) -> None:
         """Say and remember how it was read."""
-        cancelled = self.cancelled + (self.count > remembered(self.since))
+        cancelled = self.cancelled + (self.request.pieces > remembered(self.request.bookmark))
         how = f"read in {self.read} pieces of the key, each in a snapshot of its own"
         if cancelled:
             reading.notes.append(f"{how}: the server cancelled larger ones, {cancelled} in all")
@@ -226,24 +221,25 @@ class Pieces(Generic[B]):
         reading.bookmark = replace(mark, pieces=max(1, count))
 
     def _one(self, part: B, rows: Callable[[Moment, B], Iterator[Batch]]) -> Iterator[Batch]:
-        with at_one_moment(self.session, self.table) as moment:
-            refuse_earlier(self.table, self.first, moment.snapshot)
-            yield from of_these_files(self.session, self.table, self.files, rows(moment, part))
+        session, table = self.request.session, self.request.table
+        with at_one_moment(session, table) as moment:
+            refuse_earlier(table, self.first.snapshot, moment.snapshot)
+            yield from of_these_files(session, table, self.first.files, rows(moment, part))
 
     def _smaller(self, piece: _Piece[B], fault: StatementCancelled) -> list[_Piece[B]]:
         self.cancelled += 1
-        self.session.renew()
+        self.request.session.renew()
         if piece.depth >= _DEEPEST:
             raise fault
         log.warning(
             "reading a piece was cancelled, trying smaller ones: table=%s %s",
-            *(self.table.id, fault.message),
+            *(self.request.table.id, fault.message),
         )
         return self._cut(piece, FINER)
 
     def _cut(self, piece: _Piece[B], count: int) -> list[_Piece[B]]:
         cut_parts, _ = self.cutting
-        fineness = self.count * FINER**piece.depth
+        fineness = self.request.pieces * FINER**piece.depth
         parts = cut_parts(piece.part, count, share=1 / max(1, fineness))
         return [_Piece(part, piece.depth + 1) for part in parts]
 

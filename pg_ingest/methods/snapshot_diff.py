@@ -38,6 +38,7 @@ from pg_ingest.errors import ConfigError
 from pg_ingest.methods.diff_plan import Plan, bookmark_of, new_seed, planned
 from pg_ingest.methods.key_ranges import KeyRanges, Runs, runs_of
 from pg_ingest.methods.moment import Moment, at_one_moment
+from pg_ingest.methods.request import Request
 from pg_ingest.methods.survey import Survey, continued, first
 from pg_ingest.postgres.checksum import RECIPE
 from pg_ingest.postgres.key_order import (
@@ -54,21 +55,14 @@ below, its rows are compared one by one, so that equal ones stay as they are."""
 
 
 @contextmanager
-def read(
-    session: Session,
-    replication: Replication,
-    table: Table,
-    bookmark: Bookmark | None,
-    *,
-    reset: bool,
-    window: tuple[str, str] | None,
-) -> Iterator[Reading]:
+def read(request: Request) -> Iterator[Reading]:
     """The rows of ranges that have changed since the bookmark; all rows where there is none to compare with.
 
     Raises ConfigError for a window, MethodUnavailable without a key that has an order or with NULL in it,
     SourceTableChanged, PermissionMissing, QueryRefused, BookmarkUnusable.
     """
-    if window is not None:
+    session, replication, table = request.subject
+    if request.window is not None:
         raise ConfigError(
             f"{table.id} is compared by ranges of its key, not read in windows",
             hint="take `method: full_table` for a table with `partition_by`",
@@ -76,7 +70,7 @@ def read(
     plan = planned(session, replication, table)
     session.explain(plan.query())
     notes: list[str] = []
-    old = None if reset else comparable(bookmark, plan, notes)
+    old = comparable(request.since, plan, notes)
     with at_one_moment(session, table) as moment:
         survey = _survey(plan, old)
         part = None if old is None else _part(survey, notes)

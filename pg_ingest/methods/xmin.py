@@ -62,37 +62,30 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from pg_ingest.batch import Reading
-from pg_ingest.bookmark import Bookmark
 from pg_ingest.config.selection import Replication
 from pg_ingest.decode.types import arrow_schema
 from pg_ingest.methods import changed_rows, unchanged_pages
 from pg_ingest.methods.changed_rows import durably, first_position, planned, scope_of, started
 from pg_ingest.methods.chunks import Beginning
 from pg_ingest.methods.moment import at_one_moment
+from pg_ingest.methods.request import Request
 from pg_ingest.postgres.row_versions import server_of
 from pg_ingest.postgres.session import Session
 from pg_ingest.table import Table
 
 
 @contextmanager
-def read(
-    session: Session,
-    replication: Replication,
-    table: Table,
-    bookmark: Bookmark | None,
-    *,
-    reset: bool,
-    window: tuple[str, str] | None,
-) -> Iterator[Reading]:
+def read(request: Request) -> Iterator[Reading]:
     """The rows written since the bookmark; all without one, with `reset`, or where it does not hold any more.
 
     Raises what `changed_rows.planned` and `started` raise.
     """
-    plan = planned(session, replication, table, window)
+    session, replication, table = request.subject
+    plan = planned(session, replication, table, request.window)
     server = server_of(session)
     mapped = unchanged_pages.position(session, replication, table)
     with at_one_moment(session, table) as moment:
-        start = started(moment, plan, server, bookmark, reset=reset)
+        start = started(moment, plan, server, request.since)
         batches, note = moment.all_rows(plan.columns, plan.where), ""
         if start.old is not None:
             query, note = unchanged_pages.changed_rows(session, replication, plan, start)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from pg_ingest.batch import Everything
 from pg_ingest.bookmark import Bookmark, dump, load
 from pg_ingest.methods import key_based, position, rows
+from pg_ingest.methods.request import Request
 from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.session import Session
 from pg_ingest_tests.meanwhile import meanwhile
@@ -101,9 +102,7 @@ class Copy:
 
     def sync(self) -> None:
         table = describe(self.session, BY_KEY.table)
-        with key_based.read(
-            self.session, BY_KEY, table, self.bookmark, reset=False, window=None
-        ) as reading:
+        with key_based.read(Request(self.session, BY_KEY, table, self.bookmark)) as reading:
             read = [
                 tuple(row.values()) for batch in reading.batches for row in batch.rows.to_pylist()
             ]

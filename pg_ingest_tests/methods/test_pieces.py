@@ -15,6 +15,7 @@ from pg_ingest.lsn import Lsn
 from pg_ingest.methods import key_ranges, pieces, spool
 from pg_ingest.methods.pieces import NotInPieces, refuse_earlier, until_it_passes
 from pg_ingest.methods.registry import reader_for
+from pg_ingest.methods.request import Request
 from pg_ingest.methods.spool import Spool
 from pg_ingest.postgres import ranges
 from pg_ingest.postgres.catalog import describe
@@ -243,7 +244,7 @@ def test_what_is_not_read_in_pieces(pair: Pair, replication: Replication, reason
         table = describe(session, replication.table)
         with pytest.raises(NotInPieces, match=reason):
             read = reader_for(replication.method, 4)
-            with read(session, replication, table, None, reset=False, window=None):
+            with read(Request(session, replication, table, pieces=4)):
                 pass
 
 

@@ -23,6 +23,7 @@ from pg_ingest.errors import (
 )
 from pg_ingest.methods import key_ranges, snapshot_diff
 from pg_ingest.methods.key_ranges import KeyRanges
+from pg_ingest.methods.request import Request
 from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.select import SelectQuery
 from pg_ingest.postgres.session import Session
@@ -324,7 +325,7 @@ def test_a_scan_that_takes_too_long_is_tried_again_later(pair: Pair) -> None:
     ):
         table = describe(session, TableId("public", "w"))
         which = differing("w", key=("id",))
-        with snapshot_diff.read(session, which, table, None, reset=False, window=None):
+        with snapshot_diff.read(Request(session, which, table)):
             pass
 
 

@@ -26,6 +26,7 @@ from pg_ingest.config.selection import Replication
 from pg_ingest.errors import SourceBusy
 from pg_ingest.methods import delta_snapshot, moment
 from pg_ingest.methods.registry import reader_for
+from pg_ingest.methods.request import Request
 from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.session import Session
 from pg_ingest_tests.meanwhile import meanwhile
@@ -122,9 +123,8 @@ class Copy:
 
     def sync(self) -> None:
         table = describe(self.session, self.replication.table)
-        with reader_for(self.replication.method)(
-            self.session, self.replication, table, self.bookmark, reset=False, window=None
-        ) as reading:
+        request = Request(self.session, self.replication, table, self.bookmark)
+        with reader_for(self.replication.method)(request) as reading:
             read = [row for batch in reading.batches for row in batch.rows.to_pylist()]
         self.apply(reading, read)
         assert reading.bookmark is not None
