@@ -24,7 +24,8 @@ SMALL_CHUNKS = {"chunk_rows": 500, "load_threads": 3}
 
 def made(pair: Pair, rows: int = 6000) -> None:
     pair.database.execute(
-        "create table t (id int primary key, v text, w int default 0);"
+        "create table t (id int primary key, v text, w int default 0)"
+        " with (autovacuum_enabled = off);"  # which would change how many rows the planner expects
         f" insert into t select g, repeat('x', 100), 0 from generate_series(1, {rows}) g; analyze t"
     )
 
@@ -82,7 +83,7 @@ def test_the_rows_are_those_of_one_moment(
             assert load(pair, filtered).counts.total == 6000
             assert len(set(pair.stored(full("t"), "w"))) == 1
             assert len(set(pair.stored(full("t"), "id"))) == 6000
-    assert set(connections(caplog)) == {3}  # a vacuum between two loads may make one look small
+    assert set(connections(caplog)) == {3}
     load(pair, which)
     assert pair.stored(which) == pair.source("select * from t")
 

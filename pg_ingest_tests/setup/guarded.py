@@ -14,7 +14,7 @@ import psycopg
 from pg_ingest.config.load import LoadedConfig, load_config
 from pg_ingest.demo.cluster import Cluster, embedded_binaries
 from pg_ingest.doctor.examine import examine
-from pg_ingest.doctor.finding import Finding, Verdict
+from pg_ingest.doctor.finding import Finding, Test, Verdict
 from pg_ingest_tests.conftest import Database
 
 PASSWORD = "open sesame"
@@ -93,4 +93,6 @@ def bad(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def check(loaded: LoadedConfig) -> list[Finding]:
-    return list(examine(loaded.config, ["shop"]))
+    """All findings but how fast this machine is, which depends on what else it does just now."""
+    found = examine(loaded.config, ["shop"])
+    return [each for each in found if each.test is not Test.SPEED]
