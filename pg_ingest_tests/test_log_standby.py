@@ -198,15 +198,16 @@ def test_a_publication_that_lacks_tables_is_waited_for(
 def test_nothing_is_left_behind(
     standby: Standby, shop: FollowedStandby, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A temporary slot ends with its connection; one snapshot serves all tables."""
+    """A temporary slot ends with its connection; one snapshot serves all tables, one connection is enough."""
+    shop.limits["connections"] = 1
     shop.publish("t", "u")
     shop.capture(T, U)
     made = list[str]()
-    make_slot = anchors.make_slot
+    make_slot = protocol_slot.make_slot
 
-    def counted(*arguments: object, **options: object) -> object:
-        made.append(str(arguments[2]))
-        return make_slot(*arguments, **options)  # type: ignore[arg-type]
+    def counted(*arguments: Any, **options: Any) -> Any:
+        made.append(arguments[2])
+        return make_slot(*arguments, **options)
 
     monkeypatch.setattr(anchors, "make_slot", counted)
     shop.sync(T, U)

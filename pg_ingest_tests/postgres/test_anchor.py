@@ -80,10 +80,11 @@ def test_what_was_removed_meanwhile_is_not_overlooked(monkeypatch: pytest.Monkey
 
     Without the snapshot that is open meanwhile, nearly all of these see too few rows.
     """
-    settings = {"hot_standby_feedback": "off", "max_standby_streaming_delay": "50ms"}
     with (
         Cluster() as primary,
-        standby_of(primary, **settings) as forgetful,
+        standby_of(
+            primary, hot_standby_feedback="off", max_standby_streaming_delay="50ms"
+        ) as forgetful,
         told(primary),
         updated(database := Database("postgres", primary.host, primary.port, primary.user)),
     ):
@@ -103,9 +104,12 @@ def test_what_was_removed_meanwhile_is_not_overlooked(monkeypatch: pytest.Monkey
 
 def test_one_that_is_not_held_any_more(database: Database, standby: Standby) -> None:
     catch_up(database, standby)
-    with server_for(on(standby, database)).session(database.name) as session:
+    place = on(standby, database)
+    held = "select 1 from pg_replication_slots where temporary and database = current_database()"
+    with server_for(place).session(database.name) as session:
         with anchored(session) as anchor:
-            pass
+            assert place.rows(held)
+        wait_until(lambda: not place.rows(held))
         with pytest.raises(SourceBusy, match="is gone"), session.snapshot(anchor=anchor):
             pass
         with session.snapshot():
