@@ -81,7 +81,7 @@ def _aurora(source: str, values: ServerSettings) -> Finding:
 
 def _ways(provider: Provider, streaming: int | None, archive: int | None) -> str:
     if provider is Provider.NEON:
-        return "nothing can be set at Neon: ask its support, or read from the primary compute"
+        return "we know of nothing that could be set at Neon: ask its support, or read from the primary compute"
     delays = [
         step(setting, provider)
         for setting, limit in ((_STREAMING, streaming), (_ARCHIVE, archive))
