@@ -133,7 +133,6 @@ def _finished(
         notes.append("the chunks were thrown away, and all rows read in one snapshot")
         log.info("chunks thrown away: table=%s %s", asked.stream, "; ".join(reading.notes))
         return None
-    assert reading.bookmark is not None
     with server.session(asked.database) as session, session.snapshot() as now:
         lag = now.lsn - caught.begun_at
     if destination.bookmark(asked.stream) != before:
@@ -142,6 +141,20 @@ def _finished(
             detail="its bookmark has moved since this load began",
             hint="it is tried again from there",
         )
+    report = _published(destination, asked, chunks, reading, notes)
+    return replace(report, lag_bytes=lag, extra={**report.extra, "table": caught.table})
+
+
+def _published(
+    destination: KeepsChunks,
+    asked: TableRequest,
+    chunks: Chunks,
+    reading: Reading,
+    notes: list[str],
+) -> LoadReport:
+    """Everybody sees the chunks, which `reading` has brought up to date."""
+    assert reading.bookmark is not None
+    begin = chunks.beginning
     draft = LoadReportDraft(
         started_at=asked.started_at,
         phase="historical",
@@ -149,11 +162,10 @@ def _finished(
         position_to=reading.position_to,
         rows_read=chunks.load.rows + chunks.rows,
         bytes_read=chunks.load.bytes + chunks.bytes,
-        notes=tuple(dict.fromkeys((*notes, *chunks.beginning.notes, *reading.notes))),
+        notes=tuple(dict.fromkeys((*notes, *begin.notes, *reading.notes))),
         run_id=asked.run_id,
         method=asked.replication.method,
     )
-    begin = chunks.beginning
     report = destination.publish_chunks(
         chunks.load, begin.schema, begin.scope, reading.bookmark, draft
     )
@@ -161,7 +173,7 @@ def _finished(
         "stored in chunks: table=%s rows=%d seconds=%.1f",
         *(asked.stream, report.counts.total, time.time() - asked.started_at),
     )
-    return replace(report, lag_bytes=lag, extra={**report.extra, "table": caught.table})
+    return report
 
 
 @dataclass(frozen=True, slots=True)
