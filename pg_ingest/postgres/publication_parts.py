@@ -10,7 +10,7 @@ published. The server also refuses filters that are not immutable; then less is 
 on our side.
 
 A list has a price that its owner must know: the server refuses to drop or retype a listed column, and
-to retype a column of the filter, while the table is published so. See docs/methods.md.
+to retype a column of the filter, while the table is published so. See docs/log_based.md.
 """
 
 from __future__ import annotations
