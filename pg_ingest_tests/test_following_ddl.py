@@ -307,3 +307,23 @@ def test_a_publication_with_generated_columns_brings_none(
         assert not found.rows("select 1 from duckdb_columns() where column_name = 'g'")
         change = "alter table t alter column g drop expression"
         assert run(found, change, "update t set g = 8 where id = 1") == "snapshot"
+
+
+@pytest.mark.parametrize("write", ["select 1", "update t set n = 9 where id = 1"])
+def test_a_default_that_only_the_partitions_keep(
+    database: Database, tmp_path: Path, write: str
+) -> None:
+    database.execute(
+        "create table t (id int primary key, n int) partition by range (id);"
+        " create table t1 (gone int, n int, id int primary key); alter table t1 drop column gone;"
+        " alter table t attach partition t1 for values from (0) to (10);"
+        " insert into t values (1, 1), (2, 2)"
+    )
+    with following(database, tmp_path) as shop:
+        shop.sync(T)
+        added = "alter table t add column z int default 7, add column y text"
+        assert run(shop, added, write) == "changes"
+        younger = "create table t2 partition of t for values from (10) to (20)"
+        assert run(shop, younger, "insert into t values (11, 1, 2, 'w')") == "changes"
+        alone = "alter table only t alter column z set default 8"
+        assert run(shop, alone, "alter table t add column x int default 3", write) == "changes"

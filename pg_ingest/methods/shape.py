@@ -143,6 +143,11 @@ def fills(
     """
     refuse_unread(change.added, bookmark)
     missing = missing_values(session, relation_oid, [column.attnum for column in change.added])
+    several = [column.name for column in change.added if len(missing.get(column.attnum, ())) > 1]
+    if several:
+        raise ReadAnew(
+            f"{', '.join(several)} came with other values in some partitions than in others"
+        )
     plain = [column.name for column in change.added if column.attnum not in missing]
     doubtful = [*plain, *(column.name for column in change.retyped)]
     if doubtful and files != bookmark.files:
@@ -151,7 +156,7 @@ def fills(
     if not known:
         return None
     values = [
-        decode_column(pa.array([missing[column.attnum]], pa.string()), column).values
+        decode_column(pa.array(missing[column.attnum], pa.string()), column).values
         for column in known
     ]
     return pa.RecordBatch.from_arrays(values, names=[column.name for column in known])
