@@ -31,6 +31,7 @@ from pg_ingest.destinations.duckdb.arrival import Arrival
 from pg_ingest.destinations.duckdb.commit import apply
 from pg_ingest.destinations.duckdb.file import DuckDbFile
 from pg_ingest.destinations.duckdb.intake import Intake
+from pg_ingest.destinations.duckdb.key_ranges import replace_ranges
 from pg_ingest.destinations.duckdb.rejected import forget_answered
 from pg_ingest.destinations.duckdb.spool import SpooledChunk
 from pg_ingest.destinations.duckdb.stage import DuckDbStage, roll_back
@@ -119,7 +120,10 @@ class DuckDbChunks:
             stream, target = load.stream, load.target
             arrival = Arrival(connection, stream, target, stage, intake.rows, table, True, now)
             forget_answered(arrival, reading.scope, intake.rejected, chunk_ledger.rejects_of(load))
-            apply(arrival, reading.scope)
+            if isinstance(reading.scope, Ranges):
+                replace_ranges(arrival, reading.scope)
+            else:
+                apply(arrival, reading.scope)
             chunk_ledger.reject(connection, load, intake.rejected, max_rejected)
             chunk_ledger.write_caught_up(connection, load, reading.bookmark)
 

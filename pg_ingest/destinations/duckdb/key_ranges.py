@@ -24,6 +24,7 @@ from pg_ingest.destinations.duckdb.arrival import (
     S,
     T,
     become,
+    insert,
     nothing,
     stored_type,
 )
@@ -56,6 +57,38 @@ def merge_ranges(arrival: Arrival, scope: Ranges) -> Change:
     change = merge(arrival, scope.columns) if arrival.rows else nothing(arrival)
     notes = change.notes if arrival.rows else ()
     return Change(change.inserted, change.updated, deleted, notes)
+
+
+def replace_ranges(arrival: Arrival, scope: Ranges) -> Change:
+    """As `merge_ranges` for rows that nobody has seen yet: equal ones are replaced too, in little memory.
+
+    Raises DestinationFailed when the two sides do not order keys alike.
+    """
+    assert arrival.table is not None
+    deleted = 0
+    if scope.bounds.num_rows or scope.open_start:
+        _make_bounds(arrival, scope)
+        _refuse_outside(arrival, scope)
+        deleted = _delete_inside(arrival, arrival.table, scope)
+        arrival.run(sql("DROP TABLE {bounds}", bounds=_BOUNDS))
+    return Change(inserted=insert(arrival, arrival.table), deleted=deleted)
+
+
+def _delete_inside(arrival: Arrival, table: Stored, scope: Ranges) -> int:
+    parts = {
+        "found": identifier("temp", "_pgi_found"),
+        "rows": _inside(arrival, scope, table, T, arrival.ours),
+        "table": table.sql,
+    }
+    stored = arrival.run(sql("SELECT count(*) FROM {rows}", **parts))
+    if stored > scope.stored:
+        raise _too_many(arrival, scope, stored)
+    if not scope.bounds.num_rows:
+        return arrival.run(sql("DELETE FROM {rows}", **parts))
+    arrival.run(sql("CREATE TEMP TABLE {found} AS SELECT t.rowid AS _pgi_row FROM {rows}", **parts))
+    arrival.run(sql("DELETE FROM {table} WHERE rowid IN (SELECT _pgi_row FROM {found})", **parts))
+    arrival.run(sql("DROP TABLE {found}", **parts))
+    return stored
 
 
 def _make_bounds(arrival: Arrival, scope: Ranges) -> None:
@@ -174,15 +207,19 @@ def _delete_absent(arrival: Arrival, table: Stored, scope: Ranges) -> int:
     }
     stored = arrival.run(sql("CREATE TEMP TABLE {found} AS SELECT {keys} FROM {rows}", **parts))
     if stored > scope.stored:
-        raise _disagreement(
-            arrival, scope, f"{stored} rows are stored there, {scope.stored} were read before"
-        )
+        raise _too_many(arrival, scope, stored)
     arrival.run(sql("DELETE FROM {found} AS t USING {stage} AS s WHERE {same_key}", **parts))
     deleted = arrival.run(
         sql("DELETE FROM {table} AS t USING {found} AS s WHERE {ours} AND {same_key}", **parts)
     )
     arrival.run(sql("DROP TABLE {found}", **parts))
     return deleted
+
+
+def _too_many(arrival: Arrival, scope: Ranges, stored: int) -> DestinationFailed:
+    return _disagreement(
+        arrival, scope, f"{stored} rows are stored there, {scope.stored} were read before"
+    )
 
 
 def _disagreement(arrival: Arrival, scope: Ranges, what: str) -> DestinationFailed:
