@@ -38,6 +38,7 @@ from pg_ingest.postgres.catalog import read_database
 from pg_ingest.postgres.log_end import flushed_lsn
 from pg_ingest.postgres.publication import EVERY_OPERATION, Publication, read_publication
 from pg_ingest.postgres.publication_marks import publication_marks
+from pg_ingest.postgres.publishable import endangered
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.writers import wait_for_writers
 from pg_ingest.publish_log import (
@@ -121,7 +122,8 @@ class LogTables:
         self._terms = terms_of(self.session, publication, good.values(), self.replications)
         self._marks = self._memberships(good)
         self.failures.update(refused)
-        return _members(publication)
+        risky = endangered(self.session, publication, good.values())
+        return _members(publication, [f"{e.message}; {e.hint}" for _, e in sorted(risky.items())])
 
     def enlist(self, slot: str, found: Mapping[TableId, Table], upto: Lsn) -> Members:
         """Decide what wal2json lists; a table that may have been listed by another name is not followed.
@@ -225,7 +227,8 @@ def _end_of_log(session: Session) -> Lsn:
         return snapshot.lsn
 
 
-def _members(publication: Publication) -> Members:
+def _members(publication: Publication, notes: Sequence[str]) -> Members:
     missing = publication.missing_operations
     note = f"publication {publication.name} does not carry {', '.join(missing)}"
-    return Members(publication.tables, publication.operations, (note,) if missing else ())
+    said = (*((note,) if missing else ()), *notes)
+    return Members(publication.tables, publication.operations, said)

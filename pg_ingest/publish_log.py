@@ -46,8 +46,11 @@ def unpublishable(
 ) -> dict[TableId, PgIngestError]:
     """Why some of the tables must not be in this publication (None: in one that we make)."""
     if now is None or now.ours:
-        return dict(refusals(session, tables))
-    found: dict[TableId, PgIngestError] = dict(refusals(session, tables, now.operations))
+        carried = frozenset() if now is None else now.tables
+        return dict(refusals(session, tables, carried=carried))
+    found: dict[TableId, PgIngestError] = {
+        **refusals(session, tables, now.operations, carried=now.tables)
+    }
     narrowed = read_narrowed(session, now.name)
     for table in tables:
         if table.id in narrowed and table.id not in found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from pg_ingest_tests.conftest import Database
@@ -84,3 +85,33 @@ def test_another_table_that_joins_or_leaves_changes_nothing(
             assert report is not None
             assert report.phase == "changes"
             shop.check(A)
+
+
+def test_a_partitioned_table_whose_identity_partitions_do_not_inherit(
+    database: Database, tmp_path: Path
+) -> None:
+    """We do not publish it; one that is published is followed with a word, until the application would fail."""
+    database.execute(
+        "create table p (id int) partition by range (id); alter table p replica identity full;"
+        "create table p1 partition of p for values from (0) to (10); alter table p1 replica identity full"
+    )
+    with following(database, tmp_path) as shop:
+        refused = shop.capture(P).failures[P.table]
+        assert "partitions to come" in refused.message
+        added = f"alter publication {refused.hint.partition('ALTER PUBLICATION ')[2]}"
+        database.execute(added)
+        database.execute("insert into p values (1)")
+        assert any("partitions to come" in note for note in shop.capture(P).notes)
+        shop.sync(P)
+        shop.check(P)
+        database.execute("create table p2 partition of p for values from (10) to (20)")
+        database.execute("insert into p values (11)")
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+            database.execute("update p set id = 12 where id = 11")
+        gone = shop.capture(P)
+        assert "no usable replica identity (partition public.p2)" in gone.failures[P.table].message
+        database.execute("update p set id = 12 where id = 11")
+        database.execute("alter table p2 replica identity full")
+        database.execute(added)
+        shop.sync(P)
+        shop.check(P)

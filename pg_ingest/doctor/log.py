@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pg_ingest.config.log import LogConfig, Plugin
 from pg_ingest.config.selection import Replication
@@ -25,11 +25,12 @@ from pg_ingest.postgres.publication import (
     create_publication,
     read_publication,
 )
+from pg_ingest.postgres.publishable import endangered
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.slot_creation import check_kind
 from pg_ingest.postgres.table_facts import may_publish
 from pg_ingest.publish_log import unpublishable
-from pg_ingest.table import Table
+from pg_ingest.table import Table, TableId
 
 
 def check_log(
@@ -58,13 +59,14 @@ def check_log(
         found = read_publication(session, log.publication)
         tables = [table for _, table in logged]
         bad = unpublishable(session, found, tables, {table.id: r for r, table in logged})
+        risky = endangered(session, found, tables)
     except PgIngestError as error:
         yield failed(subject, Test.PUBLICATION, error)
         return
     good = [table for table in tables if table.id not in bad]
     yield _publication(session, log, found, good, subject)
     for table in tables:
-        yield check_identity(f"{subject}/{table.id}", table, bad)
+        yield _identity(f"{subject}/{table.id}", table, bad, risky)
         if found is not None and table.id not in bad:
             yield _published(session, found, table, f"{subject}/{table.id}")
 
@@ -112,6 +114,18 @@ _CAREFUL = (
     "first give every table in it a primary key or a REPLICA IDENTITY, or the server will refuse the"
     " application's UPDATE and DELETE; then "
 )
+
+
+def _identity(
+    subject: str,
+    table: Table,
+    bad: Mapping[TableId, PgIngestError],
+    risky: Mapping[TableId, PgIngestError],
+) -> Finding:
+    if table.id in bad or table.id not in risky:
+        return check_identity(subject, table, bad)
+    error = risky[table.id]
+    return warning(subject, Test.REPLICA_IDENTITY, error.message, error.hint, error.detail)
 
 
 def _published(session: Session, found: Publication, table: Table, subject: str) -> Finding:

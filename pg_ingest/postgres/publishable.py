@@ -5,15 +5,27 @@ UPDATE and DELETE fail from that moment on. So a table only joins our publicatio
 stores its rows has a usable identity, judged by the rules of `RelationGetReplicaIndex` and
 `CheckCmdReplicaIdentity` (src/backend/executor/execReplication.c): a valid, immediate primary key or
 chosen index, or FULL. Partitions are judged one by one, since they do not inherit the identity.
+
+And partitions come later. One that is made or attached while its root is published is published at once,
+and of an identity it has what it got from the partitioned table above it: the primary key. FULL and USING INDEX
+are not passed on (ALTER TABLE sets `relreplident` of the one relation it names), and a deferrable key is no
+identity. So no partitioned table joins our publication unless it, and each partitioned table below it, has a
+primary key that is checked at once. What is in a publication already stays there as long as every partition
+has an identity, so that nothing stops that works; `endangered` says what it means.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from pg_ingest.errors import MethodUnavailable
 from pg_ingest.postgres.faults import quoted
-from pg_ingest.postgres.publication import EVERY_OPERATION, VIA_ROOT_VERSION
+from pg_ingest.postgres.publication import (
+    EVERY_OPERATION,
+    VIA_ROOT_VERSION,
+    Publication,
+    add_tables,
+)
 from pg_ingest.postgres.session import Session
 from pg_ingest.table import RelationKind, Table, TableId
 
@@ -42,6 +54,19 @@ ORDER BY 1, 2, 3
 """
 )
 
+_KEYLESS_ROOTS = (
+    _TREE
+    + """
+SELECT tree.root, n.nspname::text, c.relname::text FROM tree
+JOIN pg_class AS c ON c.oid = tree.oid AND c.relkind = 'p'
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE NOT EXISTS (
+  SELECT FROM pg_index AS x WHERE x.indrelid = c.oid AND x.indisprimary AND x.indimmediate
+)
+ORDER BY 1, 2, 3
+"""
+)
+
 _GENERATED = (
     _TREE
     + """
@@ -57,9 +82,15 @@ WHERE c.relreplident = 'f' OR EXISTS (
 
 
 def refusals(
-    session: Session, tables: Collection[Table], operations: Collection[str] = EVERY_OPERATION
+    session: Session,
+    tables: Collection[Table],
+    operations: Collection[str] = EVERY_OPERATION,
+    carried: Collection[TableId] = (),
 ) -> dict[TableId, MethodUnavailable]:
-    """Why each of these tables must not be published with these operations; the others may."""
+    """Why each of these tables must not be published with these operations; the others may.
+
+    `carried` are published already: only what fails now is said of them, not what partitions to come will do.
+    """
     found = {table.id: kind_refused(session, table, tables) for table in tables}
     refused = {table: error for table, error in found.items() if error is not None}
     if {"update", "delete"} & set(operations):
@@ -73,7 +104,42 @@ def refusals(
                 refused[table.id] = _no_identity(table, blind[table.oid])
             elif table.oid in generated and table.id not in refused:
                 refused[table.id] = _generated_identity(table)
+        joining = [t for t in tables if t.id not in refused and t.id not in carried]
+        refused |= _not_inherited(session, joining)
     return refused
+
+
+def endangered(
+    session: Session, now: Publication | None, tables: Collection[Table]
+) -> Mapping[TableId, MethodUnavailable]:
+    """The tables in this publication whose partitions to come will have no identity by themselves, and why."""
+    if now is None or not {"update", "delete"} & now.operations:
+        return {}
+    return _not_inherited(session, [table for table in tables if table.id in now.tables])
+
+
+def _not_inherited(session: Session, tables: Collection[Table]) -> dict[TableId, MethodUnavailable]:
+    roots = {table.oid: table for table in tables if table.kind is RelationKind.PARTITIONED}
+    if not roots:
+        return {}
+    rows = session.rows(_KEYLESS_ROOTS, (list(roots),), what="looking at keys of partitions")
+    keyless = {root: TableId(schema, name) for root, schema, name in reversed(rows)}
+    return {roots[o].id: _no_inheritance(session, roots[o], keyless[o]) for o in keyless}
+
+
+def _no_inheritance(session: Session, table: Table, where: TableId) -> MethodUnavailable:
+    part = "" if where == table.id else f" (partition {where})"
+    add = add_tables(session.log.publication, [table])
+    return MethodUnavailable(
+        f"{table.id} is partitioned without a primary key{part}: partitions to come would have no replica"
+        " identity",
+        detail="partitions inherit neither REPLICA IDENTITY FULL nor USING INDEX; while the table is"
+        " published, the server refuses every UPDATE and DELETE on a new partition until it is given an"
+        " identity of its own",
+        hint=f"add a primary key to {where}, which partitions inherit (not a deferrable one), or choose"
+        " another method; where whoever makes partitions sets REPLICA IDENTITY on each at once, an"
+        f" administrator may take the risk: {add};",
+    )
 
 
 def _generated_identities(session: Session, tables: Collection[Table]) -> frozenset[int]:

@@ -206,19 +206,26 @@ SELECT wanted.nspname, wanted.relname, EXISTS (
           AND (c.relreplident = 'd' AND x.indisprimary OR c.relreplident = 'i' AND x.indisreplident)
       ))
   ))
-) AS blind
+) AS blind, EXISTS (
+  SELECT FROM tree JOIN pg_catalog.pg_class AS c ON c.oid = tree.oid AND c.relkind = 'p'
+  WHERE tree.root = wanted.oid AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_index AS x WHERE x.indrelid = c.oid AND x.indisprimary AND x.indimmediate
+  )
+) AS risky
 FROM wanted;"""
 
 _ADD = """SELECT format('ALTER PUBLICATION %I ADD TABLE ONLY %I.%I;', {name}, w.nspname, w.relname)
 FROM pg_temp.pg_ingest_judged AS w
-WHERE NOT w.blind AND NOT EXISTS (
+WHERE NOT w.blind AND NOT w.risky AND NOT EXISTS (
   SELECT FROM pg_catalog.pg_publication_tables AS t
   WHERE t.pubname = {name} AND t.schemaname = w.nspname AND t.tablename = w.relname)
 ORDER BY 1
 {gexec}"""
 
-_LEFT_OUT = """SELECT format('%I.%I', nspname, relname) AS "not published: no usable replica identity"
-FROM pg_temp.pg_ingest_judged WHERE blind ORDER BY 1;"""
+_LEFT_OUT = """SELECT format('%I.%I', nspname, relname) AS "not published by this script",
+  CASE WHEN blind THEN 'no usable replica identity'
+  ELSE 'partitioned without a primary key: new partitions would have no replica identity' END AS "why"
+FROM pg_temp.pg_ingest_judged WHERE blind OR risky ORDER BY 1;"""
 
 
 def make_slot(name: str, plugin: str) -> str:

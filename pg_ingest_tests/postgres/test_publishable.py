@@ -29,26 +29,45 @@ _SAFE_OR_NOT = {
     "partitions full": "create table t(i int) partition by range (i);"
     " create table t1 partition of t for values from (0) to (9);"
     " alter table t replica identity full; alter table t1 replica identity full",
+    "partitions index": "create table t(i int not null) partition by range (i);"
+    " create table t1 partition of t for values from (0) to (9); create unique index x on t(i);"
+    " alter table t replica identity using index x; alter table t1 replica identity using index t1_i_idx",
+    "partitions deferrable": "create table t(i int primary key deferrable) partition by range (i);"
+    " create table t1 partition of t for values from (0) to (9); alter table t1 replica identity full",
+    "partitions key and full": "create table t(i int primary key) partition by range (i);"
+    " create table t1 partition of t for values from (0) to (9);"
+    " alter table t replica identity full; alter table t1 replica identity full",
+    "partition between": "create table t(i int not null) partition by range (i);"
+    " create table t0 partition of t for values from (0) to (20) partition by range (i);"
+    " create table t1 partition of t0 for values from (0) to (9); alter table t1 replica identity full;"
+    " alter table only t add primary key (i)",
 }
+_LATER = {"partition between": "create table t2 partition of t0 for values from (10) to (19)"}
+_PARTITION = "create table t2 partition of t for values from (10) to (19)"
 
 
 @pytest.mark.parametrize("case", _SAFE_OR_NOT)
 def test_refused_exactly_when_the_application_would_fail(
     session: Session, database: Database, case: str
 ) -> None:
-    """The server is the oracle: publish it all the same and see what an UPDATE says."""
+    """The server is the oracle: publish it all the same, add a partition, and see what an UPDATE says."""
     database.execute(_SAFE_OR_NOT[case])
     database.execute("insert into t values (1)")
     table = describe(session, TableId("public", "t"))
     refused = refusals(session, [table])
     assert refusals(session, [table], ["insert", "truncate"]) == {}
     database.execute("create publication p for table t with (publish_via_partition_root)")
+    if "partition" in case:
+        database.execute(_LATER.get(case, _PARTITION))
+        database.execute("insert into t values (11)")
     if refused:
         with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
-            database.execute("update t set i = 2")
-        assert "has no usable replica identity" in refused[table.id].message
+            database.execute("update t set i = i")
+        assert "replica identity" in refused[table.id].message
+        already = refusals(session, [describe(session, table.id)], carried=[table.id])
+        assert already.keys() == refused.keys()
     else:
-        database.execute("update t set i = 2")
+        database.execute("update t set i = i")
 
 
 def test_what_writes_no_log_is_refused(session: Session, database: Database) -> None:

@@ -194,18 +194,28 @@ def hints(findings: list[Finding]) -> str:
 
 
 def test_a_table_without_identity_is_not_published(shop: Shop) -> None:
-    shop.database.execute("create table keyed (id int primary key); create table bare (id int)")
+    shop.database.execute(
+        "create table keyed (id int primary key); create table bare (id int);"
+        "create table parted (id int) partition by list (id);"
+        "create table part partition of parted default; alter table part replica identity full"
+    )
     loaded = shop.configure(
         f'databases: ["{shop.database.name}"]\nmethod: log_based\nselect_all: true\n'
     )
     printed = shop.run(made_script(loaded))
     assert "ADD TABLE ONLY public.keyed" in printed
     assert "ADD TABLE ONLY public.bare" not in printed
-    assert "public.bare" in printed.split("not published")[-1]
+    assert "ADD TABLE ONLY public.parted" not in printed
+    left_out = printed.split("not published")[-1]
+    assert "public.bare" in left_out
+    assert "public.parted" in left_out
     shop.database.execute("update bare set id = 1")
-    (problem,) = bad(check(loaded))
-    assert (problem.test, problem.verdict) == ("replica-identity", "failed")
+    for problem in (problems := bad(check(loaded))):
+        assert (problem.test, problem.verdict) == ("replica-identity", "failed")
+    assert len(problems) == 2
     shop.database.execute("alter table bare replica identity full")
+    shop.database.execute("alter table parted add primary key (id)")
+    shop.database.execute("alter table part replica identity default")
     assert 'ADD TABLE ONLY "public"."bare"' in hints(bad(check(loaded)))
     shop.run(made_script(loaded))
     assert bad(check(loaded)) == []
