@@ -35,6 +35,7 @@ from pg_ingest.postgres.publication import EVERY_OPERATION
 from pg_ingest.postgres.server import Server
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.slot import Slot, locked_slot, read_slot
+from pg_ingest.postgres.slot_creation import check_kind
 from pg_ingest.postgres.table_marks import TableMarks, marks_of
 from pg_ingest.publish_log import (
     chosen_of,
@@ -147,6 +148,7 @@ class _Capture:
         absent = frozenset(self.log_tables.replications.keys() - tables.keys())
         if not tables and self._untouched():
             return self._nothing(upto, absent)
+        check_kind(self.session)
         marks = marks_of(self.session, [table.oid for table in tables.values()])
         if self.session.log.plugin is Plugin.PGOUTPUT:
             members = self.log_tables.publish(tables)

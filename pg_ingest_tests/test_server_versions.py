@@ -9,12 +9,16 @@ import duckdb
 import psycopg
 import pytest
 
+from pg_ingest.capture_log import capture_log
 from pg_ingest.config.model import Method, SourceConfig
 from pg_ingest.config.selection import Replication
 from pg_ingest.demo.cluster import Cluster, embedded_binaries
 from pg_ingest.destinations.duckdb.destination import DuckDbDestination
+from pg_ingest.errors import MethodUnavailable
 from pg_ingest.postgres.catalog import read_database
+from pg_ingest.postgres.publication import read_publication
 from pg_ingest.postgres.server import Server
+from pg_ingest.postgres.slot_creation import check_kind
 from pg_ingest.replicate import replicate
 from pg_ingest.table import RelationKind, TableId
 from pg_ingest_tests.servers import other_servers
@@ -70,6 +74,19 @@ def source(cluster: Cluster) -> Server:
         }
     )
     return Server("shop", config)
+
+
+def test_the_log_of_a_server_that_is_too_old(server: Cluster, tmp_path: Path) -> None:
+    """It is refused before anything is made there."""
+    shop = source(server)
+    items = Replication("shop", TableId("public", "items"), Method.LOG_BASED, "shop", "items")
+    with shop.session("postgres") as session:
+        if session.server_version >= 110000:
+            check_kind(session)
+            return
+        with pytest.raises(MethodUnavailable, match="needs PostgreSQL 11 or newer"):
+            capture_log(shop, tmp_path, "postgres", [items])
+        assert read_publication(session, shop.config.log.publication) is None
 
 
 def test_the_catalogue_is_read(server: Cluster) -> None:
