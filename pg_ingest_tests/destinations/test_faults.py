@@ -6,9 +6,11 @@ import errno
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from pg_ingest.destinations.duckdb import faults
+from pg_ingest.destinations.duckdb.widest import Widest
 from pg_ingest.errors import DestinationFailed, SourceBusy
 
 PATH = Path("/data/warehouse.duckdb")
@@ -45,6 +47,31 @@ def test_a_full_disk_is_called_so(error: Exception) -> None:
     found = told(error)
     assert found.message == "cannot store shop.orders: no room left for /data/warehouse.duckdb"
     assert "make room" in found.hint
+
+
+def test_too_large_for_memory() -> None:
+    """The real error, by a value that this little memory cannot hold; sizes are told, the value is not."""
+    rows = pa.record_batch({"id": [1], "body": ["secret" * 3_000_000]})
+    with duckdb.connect(config={"memory_limit": "8MB"}) as connection:
+        connection.register("arrivals", rows)
+        with pytest.raises(DestinationFailed) as caught:
+            large = lambda: str(Widest(9, "id").or_in(rows))  # noqa: E731
+            with faults.translated(PATH, "stage shop.orders", large):
+                connection.execute("create table t as select * from arrivals")
+    found = caught.value
+    assert found.message == "cannot stage shop.orders: too large for the memory that DuckDB may use"
+    assert "the largest value that was read is in column body: 18,000,000 bytes" in found.detail
+    assert "exclude_columns" in found.hint
+    assert "secret" not in str(found)
+
+
+def test_too_large_for_memory_after_the_commit() -> None:
+    words = (
+        "FATAL Error: Transaction COMMIT succeeded and is durable, but the autocheckpoint failed: "
+    )
+    found = told(duckdb.FatalException(words + "could not allocate block of size 85.8 MiB"))
+    assert "too large for the memory" in found.message
+    assert found.hint.startswith("this load was stored")
 
 
 def test_a_file_that_cannot_be_used_is_called_so() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,9 @@ _FULL = re.compile(
     re.IGNORECASE,
 )
 _FOREIGN = re.compile(r"not a valid DuckDB database|Is a directory|is a directory|Corrupt|checksum")
+_MEMORY = re.compile("could not allocate block")
+_STORED = re.compile("COMMIT succeeded and is durable")
+_UNTOUCHED = "what was stored before is untouched"
 _NEWER = re.compile(r"version number|newer version|storage version", re.IGNORECASE)
 
 _QUOTABLE = (
@@ -62,21 +65,24 @@ def busy(path: Path, error: duckdb.Error, waited: float) -> DestinationBusy:
 
 
 @contextmanager
-def translated(path: Path, doing: str) -> Iterator[None]:
+def translated(path: Path, doing: str, large: Callable[[], str] = str) -> Iterator[None]:
     """Turn errors of DuckDB and of the file system into DestinationFailed.
 
     Args:
         doing: what was being done, as in "cannot <doing>".
+        large: asked what is large when memory was not enough; "" where nothing is known.
     """
     try:
         yield
     except PgIngestError:
         raise
     except (duckdb.Error, OSError) as error:
-        raise _failed(path, doing, error) from error
+        raise _failed(path, doing, error, large) from error
 
 
-def _failed(path: Path, doing: str, error: duckdb.Error | OSError) -> DestinationFailed:
+def _failed(
+    path: Path, doing: str, error: duckdb.Error | OSError, large: Callable[[], str]
+) -> DestinationFailed:
     words = _words(error)
     if _FULL.search(str(error)) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         return DestinationFailed(
@@ -91,10 +97,18 @@ def _failed(path: Path, doing: str, error: duckdb.Error | OSError) -> Destinatio
             hint="point destination.path at another file, restore this one from a copy, or, when a newer"
             " DuckDB wrote it, upgrade duckdb here",
         )
+    if isinstance(error, duckdb.OutOfMemoryException) or _MEMORY.search(str(error)):
+        stored = "this load was stored" if _STORED.search(str(error)) else _UNTOUCHED
+        return DestinationFailed(
+            f"cannot {doing}: too large for the memory that DuckDB may use",
+            detail="; ".join(filter(None, (large(), words))),
+            hint=f"{stored}; values of about 100 MB do not fit: leave their column out with"
+            " `exclude_columns`, or their rows with `where`",
+        )
     return DestinationFailed(
         f"cannot {doing} in {path}",
         detail=words,
-        hint="what was stored before is untouched",
+        hint=_UNTOUCHED,
     )
 
 

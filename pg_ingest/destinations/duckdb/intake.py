@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from pg_ingest.batch import REJECTED_SCHEMA, Batch
 from pg_ingest.destinations.duckdb import columns
+from pg_ingest.destinations.duckdb.widest import Widest
 from pg_ingest.errors import TooManyRejected
 
 
@@ -24,6 +25,7 @@ class Intake:
         self.rows = 0
         self.bytes = 0
         self.fault: BaseException | None = None
+        self.widest = Widest()
         self._target = target
         self._schema = schema
         self._batches = batches
@@ -45,6 +47,7 @@ class Intake:
         try:
             for batch in self._batches:
                 self._keep(batch)
+                self.widest = self.widest.or_in(batch.rows)
                 yield pa.RecordBatch.from_arrays(batch.rows.columns, schema=schema)
         except BaseException as error:
             self.fault = error

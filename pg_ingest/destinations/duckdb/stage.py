@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -62,7 +63,7 @@ class DuckDbStage:
         """Begin the transaction and read all batches."""
         columns.check_names(str(self._target), self._schema)
         self._intake = Intake(str(self._target), self._schema, batches, max_rejected)
-        with faults.translated(self._path, f"stage {self._target}"):
+        with self._translated("stage"):
             self._connection.register(_ARRIVALS, self._intake.reader())
             self._connection.execute("BEGIN TRANSACTION")
             ledger.prepare(self._connection)
@@ -82,6 +83,11 @@ class DuckDbStage:
         ).fetchone()
         assert count is not None
         self.rows = int(count[0])
+
+    def _translated(self, doing: str) -> AbstractContextManager[None]:
+        return faults.translated(
+            self._path, f"{doing} {self._target}", lambda: str(self._intake.widest)
+        )
 
     def _read(self) -> None:
         schema = identifier(self._target.schema)
@@ -118,7 +124,7 @@ class DuckDbStage:
         inserted, unless they are equal as multisets: then everything stays and all counts are 0. Keys
         count exactly. Raises KeyNotUnique and DestinationFailed; either way everything stays as it was.
         """
-        with faults.translated(self._path, f"store {self._target}"):
+        with self._translated("store"):
             finished = self._apply(scope, bookmark, report)
             self._connection.execute("COMMIT")
             self.committed = True
