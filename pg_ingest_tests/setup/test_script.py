@@ -213,6 +213,10 @@ def test_a_table_without_identity_is_not_published(shop: Shop) -> None:
     for problem in (problems := bad(check(loaded))):
         assert (problem.test, problem.verdict) == ("replica-identity", "failed")
     assert len(problems) == 2
+    (risk,) = [each.hint for each in problems if each.subject.endswith("parted")]
+    shop.database.execute(f"ALTER PUBLICATION {risk.partition('ALTER PUBLICATION ')[2]}")
+    verdicts = {each.subject.rpartition(".")[2]: each.verdict for each in bad(check(loaded))}
+    assert verdicts == {"bare": "failed", "parted": "warning"}
     shop.database.execute("alter table bare replica identity full")
     shop.database.execute("alter table parted add primary key (id)")
     shop.database.execute("alter table part replica identity default")
