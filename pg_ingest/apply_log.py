@@ -1,7 +1,8 @@
 """From the change log into the destination, table by table.
 
 Each table goes on from its own bookmark; one that has none, that is reset, or whose bookmark is older than
-the position since which the log follows it, takes a snapshot first. Every step is one transaction of the
+the position since which the log follows it, takes a snapshot first. One that another method has loaded goes on
+from that where it can (`methods/taken_over.py`). Every step is one transaction of the
 destination with rows and bookmark. A table that fails stays where it was and does not stop the others; what
 concerns all of them (the destination is held by another process, the source cannot be reached) is met once.
 
@@ -13,16 +14,14 @@ destination; if it has moved, the step is given up and its rows are seen again b
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pg_ingest.ask_source import SourceLine
 from pg_ingest.batch import LoadReport
-from pg_ingest.bookmark import Bookmark, LogBasedBookmark
+from pg_ingest.bookmark import Bookmark, LogBasedBookmark, method_of
 from pg_ingest.capture_log import LogCapture, capture_again, change_log
 from pg_ingest.changelog.capture import Captured
 from pg_ingest.changelog.handover import is_followed
@@ -39,6 +38,7 @@ from pg_ingest.errors import (
     SourceUnreachable,
 )
 from pg_ingest.follow_alters import follow_alters, notice_alters
+from pg_ingest.join_log import Join
 from pg_ingest.load_log import ApplySettings, TableLoad
 from pg_ingest.load_log_chunks import LogChunks
 from pg_ingest.lsn import Lsn
@@ -46,17 +46,11 @@ from pg_ingest.methods import log_based, log_steps
 from pg_ingest.methods.filtered import FULL, Passing
 from pg_ingest.methods.log_steps import Piece
 from pg_ingest.methods.shape import ReadAnew
-from pg_ingest.postgres.catalog import describe
-from pg_ingest.postgres.flushed import survives
 from pg_ingest.postgres.server import Server
-from pg_ingest.postgres.writers import wait_for_writers
 from pg_ingest.share_anchor import SharedAnchor
 from pg_ingest.table import Column, RelationKind
 
 log = logging.getLogger(__name__)
-
-SETTLE_SECONDS = 1.0
-"""How long a snapshot waits for writers, only to save work: without it the log is looked at from its begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +122,8 @@ class _Apply:
             fresh = self._in_chunks(load, before, only_resume=True)
             before = bookmark = fresh or bookmark
         if bookmark is None:
-            before = bookmark = fresh = self._snapshot(load, before)
+            fresh = self._from_another(load, before) or self._snapshot(load, before)
+            before = bookmark = fresh
             self._capture_meanwhile()
         try:
             bookmark = self._with_partitions(replication, bookmark)
@@ -197,14 +192,14 @@ class _Apply:
     def _continued(
         self, replication: Replication, bookmark: Bookmark | None, load: TableLoad
     ) -> LogBasedBookmark | None:
-        """The bookmark, unless the log cannot go on from it."""
-        if bookmark is None:
+        """The bookmark, unless it is another method's or the log cannot go on from it."""
+        if not isinstance(bookmark, LogBasedBookmark):
             return None
         reason = log_based.other_settings(replication, bookmark)
-        if not reason and isinstance(bookmark, LogBasedBookmark):
+        if not reason:
             reason = not_of_this_history(self.changelog.manifest(), bookmark)
         since = self.capture.since[replication.table]
-        if not reason and isinstance(bookmark, LogBasedBookmark):
+        if not reason:
             if is_followed(bookmark, since):
                 return bookmark
             reason = (
@@ -217,7 +212,7 @@ class _Apply:
 
     def _snapshot(self, load: TableLoad, before: Bookmark | None) -> LogBasedBookmark:
         """Replace the stored rows: a large table's in chunks, any other's in one pass."""
-        return self._in_chunks(load, before) or self._at_once(load, before)
+        return self._in_chunks(load, before) or self._join(load).at_once(before)
 
     def _in_chunks(
         self, load: TableLoad, before: Bookmark | None, *, only_resume: bool = False
@@ -234,37 +229,18 @@ class _Apply:
         )
         return chunks.run(before, only_resume=only_resume)
 
-    def _at_once(self, load: TableLoad, before: Bookmark | None) -> LogBasedBookmark:
-        """Replace the stored rows by a snapshot; the session is over before the commit.
+    def _from_another(self, load: TableLoad, before: Bookmark | None) -> LogBasedBookmark | None:
+        """Go on from what another method has stored; None, and it is said why, where all rows must be read."""
+        anew = load.replication.table in self.settings.reset
+        if anew or before is None or isinstance(before, LogBasedBookmark):
+            return None
+        if load.stream in self._unfinished:
+            load.anew(f"the method was {method_of(before)} before, and a load in chunks was begun")
+            return None
+        return self._join(load).from_another(before)
 
-        Who wrote to the table when the capture was over and has ended before the snapshot is seen by it, and
-        whoever committed before the captured position did write then or earlier. So if they all end soon,
-        what has been captured until now need not be looked at any more.
-
-        A commit that a crash of the server takes back would leave its rows here, and its transaction id to
-        another one, which would then be left out as seen. So nothing is stored before it is on disk there.
-        """
-        self.line.hang_up()
-        with ExitStack() as staging:
-            with self.server.session(self.capture.database) as session:
-                anchor = staging.enter_context(self.anchor.seen_from(session))
-                table = describe(session, load.replication.table)
-                settled = not anchor and not wait_for_writers(session, [table], SETTLE_SECONDS)
-                with log_based.snapshot(
-                    *(session, load.replication, table),
-                    inserts_only=self.capture.inserts_only,
-                    anchor=anchor,
-                ) as reading:
-                    assert isinstance(reading.bookmark, LogBasedBookmark)
-                    bookmark = reading.bookmark
-                    if settled:
-                        seen = Lsn(self.capture.captured.position - 1)
-                        bookmark = replace(bookmark, lsn=str(seen))
-                    reading.bookmark = bookmark
-                    commit = load.staged(reading, staging, expected=before)
-                    survives(session, Lsn.parse(bookmark.joined_lsn), math.inf)
-            commit()
-        return bookmark
+    def _join(self, load: TableLoad) -> Join:
+        return Join(self.server, self.capture, self.line, self.anchor, load)
 
     def _capture_meanwhile(self) -> None:
         """A snapshot may take long: let go of the WAL that came meanwhile.

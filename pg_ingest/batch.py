@@ -171,7 +171,19 @@ class Counts:
     reshape: Reshape = Reshape()
 
 
-Scope = Everything | Window | Keys | AllKeys | Groups | Ranges | Changes | Counts
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """As `within`; then all rows, those that stay too, have this value in a stored column of ours.
+
+    The staged rows are without the column.
+    """
+
+    within: Keys | AllKeys | Ranges
+    column: str
+    value: int
+
+
+Scope = Everything | Window | Keys | AllKeys | Groups | Ranges | Changes | Counts | Joined
 """Which stored rows the staged ones replace."""
 
 

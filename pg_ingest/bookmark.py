@@ -244,9 +244,14 @@ def method_of(bookmark: Bookmark) -> str:
 
 
 def goes_on(bookmark: Bookmark, method: str) -> bool:
-    """Whether the method can go on from it: from its own; xmin and delta_snapshot from each other's."""
+    """Whether the method can go on from it, if nothing else has changed.
+
+    From its own; xmin and delta_snapshot from each other's, log_based from theirs and snapshot_diff's.
+    """
     if isinstance(bookmark, XminBookmark):
-        return method in ("xmin", "delta_snapshot")
+        return method in ("xmin", "delta_snapshot", "log_based")
+    if isinstance(bookmark, SnapshotDiffBookmark):
+        return method in ("snapshot_diff", "log_based")
     return method_of(bookmark) == method
 
 

@@ -29,6 +29,7 @@ FLOORS: dict[str, int] = {
     "follow_alters": 4,
     "ask_source": 4,
     "load_log": 4,
+    "join_log": 4,
     "load_log_chunks": 4,
     "load_chunks": 4,
     "retain_log": 4,

@@ -25,9 +25,12 @@ from pg_ingest.errors import MethodUnavailable, SlotUnusable, SourceBusy
 from pg_ingest.methods import log_steps
 from pg_ingest.postgres import anchor as anchors
 from pg_ingest.postgres import protocol_slot
+from pg_ingest.replicate import replicate
+from pg_ingest.share_anchor import SharedAnchor
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.following import logged
 from pg_ingest_tests.kinds_of_tables import REPLICATIONS, setup
+from pg_ingest_tests.methods.conftest import delta
 from pg_ingest_tests.methods.test_standby import Standby
 from pg_ingest_tests.postgres.test_anchor import wait_until
 from pg_ingest_tests.standby import FollowedStandby, following_standby, standby_of, told
@@ -86,6 +89,27 @@ def test_rows_and_changes(database: Database, shop: FollowedStandby) -> None:
     shop.sync(T, U)
     shop.check(T, U)
     assert "snapshot" not in {r.report.phase for r in shop.sync(T, U).values() if r.report}
+
+
+@ONE_READER
+def test_what_another_method_has_stored_is_read_anew(
+    database: Database, shop: FollowedStandby
+) -> None:
+    shop.publish("t")
+    shop.flush()
+    replicate(shop.server, shop.destination, delta("t"), database.name, max_rejected=0)
+    database.execute("delete from t where id = 1")
+    with patch.object(
+        SharedAnchor, "give_up", autospec=True, side_effect=SharedAnchor.give_up
+    ) as gave_up:
+        report = shop.sync(T)["t"].report
+    assert report is not None
+    assert (
+        "read anew: the method was delta_snapshot before: the source is a standby" in report.notes
+    )
+    assert report.phase == "snapshot"
+    assert gave_up.call_count == 2  # before the only one was made, and at the end
+    shop.check(T)
 
 
 @dataclass(slots=True)

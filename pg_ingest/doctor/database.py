@@ -79,7 +79,9 @@ def check_database(visit: Visit) -> Iterator[Finding]:
         one = Subject(session, replication, visit.provider, table, known)
         yield from check_table(one, visit.readable)
     yield from check_methods(session, found)
-    yield from check_next_load(session.source, session.database, found, visit.stored)
+    yield from check_next_load(
+        *(session.source, session.database, found, visit.stored), standby=session.is_standby
+    )
 
 
 def _encoding(visit: Visit) -> Finding:

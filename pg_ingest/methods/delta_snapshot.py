@@ -68,23 +68,28 @@ def read(request: Request) -> Iterator[Reading]:
     server = server_of(session)
     with at_one_moment(session, table) as moment:
         start = started(moment, plan, server, request.since)
-        news = _looked(moment, plan, start, deletes=replication.replicate_deletes)
-        if plan.grouped and news.may_lack:
-            news, start = replace(news, may_lack=False), _anew(start)
-        schema = arrow_schema(plan.columns)
-        reading = Reading(
-            schema=schema.append(LISTED) if news.may_lack else schema,
-            batches=iter(()),
-            scope=AllKeys(plan.key) if news.may_lack else scope_of(start, plan),
-            bookmark=news.bookmark,
-            phase="incremental" if start.old else "snapshot",
-            position_from=str(start.old.xmin) if start.old else "",
-            position_to=str(start.now.xmin),
-            notes=list(start.notes),
-        )
-        batches = _batches(moment, plan, start, news, reading.schema)
-        reading.batches = durably(moment, start, reading, batches)
-        yield reading
+        yield reading_at(moment, plan, start, deletes=replication.replicate_deletes)
+
+
+def reading_at(moment: Moment, plan: Plan, start: Start, *, deletes: bool) -> Reading:
+    """What has changed since the start's bookmark at that moment; with `deletes`, what is gone too."""
+    news = _looked(moment, plan, start, deletes=deletes)
+    if plan.grouped and news.may_lack:
+        news, start = replace(news, may_lack=False), _anew(start)
+    schema = arrow_schema(plan.columns)
+    reading = Reading(
+        schema=schema.append(LISTED) if news.may_lack else schema,
+        batches=iter(()),
+        scope=AllKeys(plan.key) if news.may_lack else scope_of(start, plan),
+        bookmark=news.bookmark,
+        phase="incremental" if start.old else "snapshot",
+        position_from=str(start.old.xmin) if start.old else "",
+        position_to=str(start.now.xmin),
+        notes=list(start.notes),
+    )
+    batches = _batches(moment, plan, start, news, reading.schema)
+    reading.batches = durably(moment, start, reading, batches)
+    return reading
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ A table without a key must have REPLICA IDENTITY FULL; it is kept as a multiset.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -68,13 +68,13 @@ def snapshot(
         with _anchored_rows(session, replication, table, begin, anchor) as reading:
             yield reading
         return
-    partitions, place = partitions_of(session, table), _place(session, table)
+    joined = joining(session, table, begin)
     with all_rows(session, replication, table, begin.columns) as rows:
         yield Reading(
             schema=begin.schema,
             batches=begin.dress(rows.batches, rows.snapshot.lsn),
             scope=Everything(),
-            bookmark=_joined(begin, place, rows.snapshot, rows.files, partitions),
+            bookmark=joined(rows.snapshot, rows.files),
             phase="snapshot",
             position_to=str(rows.snapshot.lsn),
             notes=list(begin.notes),
@@ -115,8 +115,7 @@ def _at_anchor(
             detail=f"its columns were others at {seen.lsn}",
             hint="nothing was stored; it is tried again",
         )
-    partitions, place = partitions_of(session, table), _place(session, table)
-    bookmark = _joined(begin, place, seen, files_seen(session, table), partitions)
+    bookmark = joining(session, table, begin)(seen, files_seen(session, table))
     return replace(
         bookmark,
         lsn=str(Lsn(anchor.lsn - 1)),
@@ -143,10 +142,10 @@ def beginning(
         if session.is_standby:
             with anchored(session) as anchor, session.snapshot(anchor=anchor) as seen:
                 return _at_anchor(session, table, begin, seen)
-        partitions, place = partitions_of(session, table), _place(session, table)
+        joined = joining(session, table, begin)
         files = files_of(session, table)
         with session.snapshot() as seen:
-            return _joined(begin, place, seen, files, partitions)
+            return joined(seen, files)
 
     begin = Beginning(
         columns=columns,
@@ -176,6 +175,16 @@ def _place(session: Session, table: Table) -> _Place:
     attributes = "" if marks is None else marks.attributes
     texts = value_texts(session, table.columns)
     return _Place(attributes, highest_number(table), timeline_of(session), texts)
+
+
+Joining = Callable[[Snapshot, Mapping[int, int | None]], LogBasedBookmark]
+"""The bookmark of rows that a snapshot sees, and that are in these files."""
+
+
+def joining(session: Session, table: Table, begin: Beginning) -> Joining:
+    """What the bookmark will say, looked up now: it must be called before the snapshot is taken."""
+    partitions, place = partitions_of(session, table), _place(session, table)
+    return lambda seen, files: _joined(begin, place, seen, files, partitions)
 
 
 def _joined(

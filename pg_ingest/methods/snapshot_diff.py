@@ -92,9 +92,21 @@ def caught_up(
     notes: list[str] = []
     old = comparable(stored, plan, notes)
     with at_one_moment(session, table) as moment:
-        survey = _survey(plan, old, cut_all=True)
-        part = None if old is None else _part(survey, notes)
-        yield _reading(moment, plan, old, survey, part, notes)
+        yield differing_at(moment, plan, old, notes, cut_all=True)
+
+
+def differing_at(
+    moment: Moment,
+    plan: Plan,
+    old: SnapshotDiffBookmark | None,
+    notes: list[str],
+    *,
+    cut_all: bool = False,
+) -> Reading:
+    """The rows of ranges that at that moment are not as `old` says, however many; all rows without it."""
+    survey = _survey(plan, old, cut_all=cut_all)
+    part = None if old is None else _part(survey, notes)
+    return _reading(moment, plan, old, survey, part, notes)
 
 
 def _reading(

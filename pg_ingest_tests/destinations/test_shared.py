@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
-from pg_ingest.batch import SYSTEM, Everything, Keys, LoadCounts, Scope, Window
+from pg_ingest.batch import SYSTEM, Everything, Joined, Keys, LoadCounts, Scope, Window
 from pg_ingest.destinations.destination import Target
 from pg_ingest.errors import DestinationFailed
 from pg_ingest_tests.destinations.warehouse import SCHEMA, STREAM, TARGET, Warehouse
@@ -41,6 +41,26 @@ def test_a_scope_keeps_to_its_own_database(
     assert [row for row in stored if row[3] == "eu"] == left
     assert report.counts.total == len(left)
     assert not warehouse.load(scope, rows, target=SHARED).counts.changed
+
+
+def test_a_mark_keeps_to_its_own_database(warehouse: Warehouse) -> None:
+    both(warehouse)
+    marks = "SELECT _pgi_database, id, _pgi_lsn FROM shop.orders ORDER BY ALL"
+    report = warehouse.load(Joined(Keys(("id",)), "_pgi_lsn", 7), [C], target=SHARED)
+    assert report.counts == LoadCounts(inserted=1, updated=0, deleted=0, rejected=0, total=3)
+    ours = [("eu", 1, 7), ("eu", 2, 7), ("eu", 3, 7)]
+    assert warehouse.query(marks) == [*ours, ("us", 1, None), ("us", 3, None)]
+    scope = Joined(Keys(("id",)), "_pgi_lsn", 1 << 62)
+    warehouse.load(scope, [], target=SHARED, stream=US)
+    assert warehouse.query(marks) == [*ours, ("us", 1, 1 << 62), ("us", 3, 1 << 62)]
+
+
+def test_a_mark_is_no_default(warehouse: Warehouse) -> None:
+    warehouse.load(Everything(), [A])
+    warehouse.load(Joined(Keys(("id",)), "_pgi_lsn", 7), [B])
+    warehouse.load(Keys(("id",)), [C])
+    marks = warehouse.query("SELECT id, _pgi_lsn FROM shop.orders ORDER BY ALL")
+    assert marks == [(1, 7), (2, 7), (3, None)]
 
 
 def test_system_columns_come_last(warehouse: Warehouse) -> None:

@@ -6,6 +6,7 @@ way of dying in between (a kill, a full disk, a key that is not unique) leaves t
 - *Everything*, when no other stream writes to the table: the stage **becomes** the table (drop, rename).
   Nothing is copied, and types and columns follow the source without any ALTER.
 - *Everything* of one database of a shared table, and *Window*: delete what is in the scope, insert.
+- *Joined*: as the scope in it, and then a column of ours has one value in all rows.
 - *Keys*: first the staged rows that stand in the table already, equal in every column, are dropped from
   the stage; then delete by key and insert. No index: a join over 6 M rows takes less time than keeping
   an index does.
@@ -25,6 +26,7 @@ from pg_ingest.batch import (
     Counts,
     Everything,
     Groups,
+    Joined,
     Keys,
     Ranges,
     Scope,
@@ -78,6 +80,10 @@ def apply(arrival: Arrival, scope: Scope) -> Change:
             return apply_changes(arrival, scope)
         case Counts():
             return apply_counts(arrival, scope)
+        case Joined():
+            change = apply(arrival, scope.within)
+            _mark(arrival, scope)
+            return change
         case _:
             assert_never(scope)
 
@@ -127,6 +133,25 @@ def _window(arrival: Arrival, window: Window) -> Change:
         return become(arrival)
     where = sql("{ours} AND {inside}", ours=arrival.ours, inside=inside[1])
     return _replace(arrival, arrival.table, where)
+
+
+def _mark(arrival: Arrival, scope: Joined) -> None:
+    """All our rows get the value; in a table of one stream a column that is new takes no rewriting."""
+    parts = {
+        "table": identifier(arrival.target.schema, arrival.target.table),
+        "column": identifier(scope.column),
+        "value": Sql(str(scope.value)),
+        "ours": arrival.ours,
+    }
+    table = tables.find(arrival.connection, arrival.target.schema, arrival.target.table)
+    if table is None or not table.has(scope.column):
+        arrival.run(sql("ALTER TABLE {table} ADD COLUMN {column} BIGINT DEFAULT {value}", **parts))
+        arrival.run(sql("ALTER TABLE {table} ALTER COLUMN {column} DROP DEFAULT", **parts))
+        if not arrival.alone:
+            others = "UPDATE {table} AS t SET {column} = NULL WHERE NOT ({ours})"
+            arrival.run(sql(others, **parts))
+        return
+    arrival.run(sql("UPDATE {table} AS t SET {column} = {value} WHERE {ours}", **parts))
 
 
 def _replace(arrival: Arrival, table: Stored, where: Sql) -> Change:

@@ -11,7 +11,17 @@ from dataclasses import dataclass
 
 import duckdb
 
-from pg_ingest.batch import AllKeys, Changes, Counts, Everything, Groups, Keys, Ranges, Scope
+from pg_ingest.batch import (
+    AllKeys,
+    Changes,
+    Counts,
+    Everything,
+    Groups,
+    Joined,
+    Keys,
+    Ranges,
+    Scope,
+)
 from pg_ingest.destinations.destination import StreamId, Target
 from pg_ingest.destinations.duckdb import ledger, tables
 from pg_ingest.destinations.duckdb.columns import DATABASE
@@ -78,7 +88,7 @@ def settle(connection: duckdb.DuckDBPyConnection, owned: Owned, scope: Scope) ->
     """
     if (
         owned.before is not None
-        and isinstance(scope, Keys | AllKeys | Groups | Ranges | Changes | Counts)
+        and isinstance(scope, Keys | AllKeys | Groups | Ranges | Changes | Counts | Joined)
         and not _in_place(owned)
     ):
         raise DestinationFailed(

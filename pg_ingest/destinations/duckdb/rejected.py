@@ -21,6 +21,7 @@ from pg_ingest.batch import (
     Counts,
     Everything,
     Groups,
+    Joined,
     Keys,
     Ranges,
     Scope,
@@ -80,6 +81,8 @@ def _answered(arrival: Arrival, scope: Scope) -> Sql | None:
             return sql("{known} OR {gone}", known=known, gone=_gone(arrival, scope.columns))
         case Keys() | Groups() | Ranges():
             return _by_key(arrival, scope.columns)
+        case Joined():
+            return _answered(arrival, scope.within)
         case _:
             assert_never(scope)
 
