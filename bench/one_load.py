@@ -15,8 +15,8 @@ from pathlib import Path
 from pg_ingest.config.load import load_config
 from pg_ingest.config.selection import select
 from pg_ingest.destinations.connect import open_destination
+from pg_ingest.loading.replicate import replicate
 from pg_ingest.postgres.server import Server
-from pg_ingest.replicate import replicate
 
 
 def main(path: Path, *options: str) -> None:

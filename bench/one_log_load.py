@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.one_load import tell_chunks
-from pg_ingest.apply_log import apply_log
-from pg_ingest.capture_log import capture_log
 from pg_ingest.changelog import capture as capturing
 from pg_ingest.config.load import load_config
 from pg_ingest.config.selection import select
 from pg_ingest.destinations.connect import open_destination
-from pg_ingest.load_log import ApplySettings, TableLoad
+from pg_ingest.following.apply_log import apply_log
+from pg_ingest.following.capture_log import capture_log
+from pg_ingest.following.load_log import ApplySettings, TableLoad
 from pg_ingest.methods import log_steps
 from pg_ingest.postgres.server import Server
 

@@ -30,10 +30,10 @@ from pg_ingest.config.model import IngestConfig, SourceConfig
 from pg_ingest.config.selection import select
 from pg_ingest.demo.cluster import Cluster, free_port
 from pg_ingest.destinations.connect import open_destination
+from pg_ingest.loading.replicate import replicate
 from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.select import select_rows
 from pg_ingest.postgres.server import Server
-from pg_ingest.replicate import replicate
 from pg_ingest.table import TableId
 from pg_ingest.tunnel.passage import close_tunnels
 from pg_ingest_tests.sshd import USER, Sshd

@@ -16,10 +16,10 @@ from pathlib import Path
 from pg_ingest.config.method import Method
 from pg_ingest.config.selection import Replication
 from pg_ingest.destinations.duckdb import DuckDbDestination
-from pg_ingest.replicate import replicate
+from pg_ingest.loading.replicate import replicate
 from pg_ingest.table import TableId
 from pg_ingest_tests.conftest import Database
-from pg_ingest_tests.following import Following, logged
+from pg_ingest_tests.followed import Following, logged
 from pg_ingest_tests.sigkill import arm
 
 LIMITS = {"lock_timeout": 5, "chunk_rows": 100, "load_threads": 2}
@@ -48,7 +48,7 @@ def sync(shop: Following, method: str) -> None:
 def main(method: str, host: str, port: str, user: str, name: str, *rest: str) -> None:
     folder, slot, step, when, number = rest
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stdout)
-    logging.getLogger("pg_ingest.chunked_load").setLevel(logging.INFO)
+    logging.getLogger("pg_ingest.loading.chunked_load").setLevel(logging.INFO)
     arm(DuckDbDestination, step, when, int(number))
     database = Database(name, host, int(port), user)
     sync(Following(database, Path(folder), slot=slot, limits=LIMITS), method)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pg_ingest.config.method import Shape
 from pg_ingest_tests.conftest import Database
-from pg_ingest_tests.following import Following, logged
+from pg_ingest_tests.followed import Following, logged
 
 BIG = ("z" * 9000, "y" * 5000, "small", None)
 """The first two are stored out of line: an update that leaves them alone does not send them."""

@@ -11,17 +11,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pg_ingest import ask_source, follow_log, publish_log
 from pg_ingest.changelog import capture as capturing
 from pg_ingest.changelog import join
 from pg_ingest.changelog import log as changelog
 from pg_ingest.destinations.duckdb import DuckDbDestination
 from pg_ingest.destinations.duckdb.stage import DuckDbStage
+from pg_ingest.following import ask_source, follow_log, publish_log
 from pg_ingest.methods import log_based, log_steps
 from pg_ingest.postgres import anchor
 from pg_ingest.postgres.reader import SqlReader
 from pg_ingest_tests.conftest import Database
-from pg_ingest_tests.following import Following, logged
+from pg_ingest_tests.followed import Following, logged
 from pg_ingest_tests.sigkill import arm
 
 TABLES = (logged("keyed"), logged("plain"))

@@ -11,7 +11,7 @@ from typing import Any
 
 from pg_ingest.demo.cluster import Cluster, embedded_binaries
 from pg_ingest_tests.conftest import Database
-from pg_ingest_tests.following import Following
+from pg_ingest_tests.followed import Following
 from pg_ingest_tests.methods.test_standby import Standby, catch_up
 
 NUDGE_SECONDS = 0.05

@@ -9,10 +9,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from pg_ingest.loading.replicate import replicate
 from pg_ingest.postgres import row_versions
-from pg_ingest.replicate import replicate
 from pg_ingest_tests.conftest import Database
-from pg_ingest_tests.following import Following, following, logged
+from pg_ingest_tests.followed import Following, following, logged
 from pg_ingest_tests.methods.conftest import by_xmin, delta, differing, full, keyed
 
 METHODS = [full("t"), keyed("t", "k"), by_xmin("t"), delta("t"), differing("t"), logged("t")]

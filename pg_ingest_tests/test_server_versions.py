@@ -9,17 +9,17 @@ import duckdb
 import psycopg
 import pytest
 
-from pg_ingest.capture_log import capture_log
 from pg_ingest.config.model import Method, SourceConfig
 from pg_ingest.config.selection import Replication
 from pg_ingest.demo.cluster import Cluster, embedded_binaries
 from pg_ingest.destinations.duckdb.destination import DuckDbDestination
 from pg_ingest.errors import MethodUnavailable
+from pg_ingest.following.capture_log import capture_log
+from pg_ingest.loading.replicate import replicate
 from pg_ingest.postgres.catalog import read_database
 from pg_ingest.postgres.publication import read_publication
 from pg_ingest.postgres.server import Server
 from pg_ingest.postgres.slot_creation import check_kind
-from pg_ingest.replicate import replicate
 from pg_ingest.table import RelationKind, TableId
 from pg_ingest_tests.servers import other_servers
 

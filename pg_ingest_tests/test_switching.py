@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from pg_ingest.apply_log import apply_log
 from pg_ingest.batch import LoadReport
 from pg_ingest.config.selection import Replication
-from pg_ingest.load_log import ApplySettings
+from pg_ingest.following.apply_log import apply_log
+from pg_ingest.following.load_log import ApplySettings
+from pg_ingest.loading.replicate import replicate
 from pg_ingest.methods import key_ranges
 from pg_ingest.postgres import row_versions
-from pg_ingest.replicate import replicate
 from pg_ingest_tests.conftest import Database
-from pg_ingest_tests.following import Following, following, logged
+from pg_ingest_tests.followed import Following, following, logged
 from pg_ingest_tests.methods.conftest import by_xmin, delta, differing, full, keyed
 
 T = {

@@ -8,7 +8,7 @@ import pytest
 
 from pg_ingest.config.selection import Replication
 from pg_ingest_tests.conftest import Database
-from pg_ingest_tests.following import following, logged
+from pg_ingest_tests.followed import following, logged
 from pg_ingest_tests.methods.conftest import Pair, by_xmin, delta, keyed
 
 SETUP = """

@@ -72,7 +72,7 @@ class TableLoader:
     def _load(
         self, context: dg.AssetExecutionContext, load: Load, *, reset: bool
     ) -> LoadReport | None:
-        from pg_ingest.replicate import replicate
+        from pg_ingest.loading.replicate import replicate
 
         attempt = context.retry_number
         self.doors.check(context.run.run_id, load.database, attempt)

@@ -24,9 +24,9 @@ from pg_ingest.errors import PgIngestError
 from pg_ingest.table import Table, TableId
 
 if TYPE_CHECKING:
-    from pg_ingest.apply_log import Applied
     from pg_ingest.batch import LoadReport
-    from pg_ingest.capture_log import LogCapture
+    from pg_ingest.following.apply_log import Applied
+    from pg_ingest.following.capture_log import LogCapture
     from pg_ingest.lsn import Lsn
     from pg_ingest.progress import Progress
 
@@ -81,7 +81,7 @@ class LogLoader:
     def _capture(
         self, context: dg.AssetExecutionContext, database: str
     ) -> tuple["LogCapture", dict[str, Any]]:
-        from pg_ingest.capture_log import capture_log
+        from pg_ingest.following.capture_log import capture_log
 
         attempt = context.retry_number
         self.doors.check(context.run.run_id, database, attempt)
@@ -110,8 +110,8 @@ class LogLoader:
         reset: bool,
     ) -> "Iterator[Applied]":
         """What came of each table that this database has."""
-        from pg_ingest.apply_log import apply_log
-        from pg_ingest.load_log import ApplySettings
+        from pg_ingest.following.apply_log import apply_log
+        from pg_ingest.following.load_log import ApplySettings
 
         reporters = {each.table: Reporter(context.log.info) for each in wanted}
 
@@ -168,9 +168,9 @@ class LogLoader:
         position: "Lsn",
     ) -> None:
         """Note what is applied, throw away what is done with; what fails here can wait for the next run."""
-        from pg_ingest.capture_log import change_log
         from pg_ingest.changelog.applied import note_applied
-        from pg_ingest.retain_log import retain_log
+        from pg_ingest.following.capture_log import change_log
+        from pg_ingest.following.retain_log import retain_log
 
         state_dir = self.route.config.state_dir
         try:

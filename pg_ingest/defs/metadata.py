@@ -12,7 +12,7 @@ from pg_ingest.config.selection import Replication
 from pg_ingest.table import Column, Table
 
 if TYPE_CHECKING:
-    from pg_ingest.capture_log import LogCapture
+    from pg_ingest.following.capture_log import LogCapture
     from pg_ingest.postgres.slot import Slot
 
 Metadata = dict[str, Any]

@@ -66,8 +66,8 @@ class SlotView:
 def observation(
     context: dg.SensorEvaluationContext, view: SlotView, tables: Sequence[TableId]
 ) -> dg.AssetObservation:
-    from pg_ingest.capture_log import change_log
     from pg_ingest.changelog.applied import waiting
+    from pg_ingest.following.capture_log import change_log
 
     metadata = view.metadata()
     warnings = [_warning(view)]

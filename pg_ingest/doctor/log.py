@@ -18,6 +18,7 @@ from pg_ingest.doctor.finding import (
 from pg_ingest.doctor.slot import check_identity, check_slot
 from pg_ingest.doctor.wal2json import check_wal2json
 from pg_ingest.errors import MethodUnavailable, PgIngestError
+from pg_ingest.following.publish_log import unpublishable
 from pg_ingest.postgres.faults import quoted
 from pg_ingest.postgres.publication import (
     Publication,
@@ -29,7 +30,6 @@ from pg_ingest.postgres.publishable import endangered
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.slot_creation import check_kind
 from pg_ingest.postgres.table_facts import may_publish
-from pg_ingest.publish_log import unpublishable
 from pg_ingest.table import Table, TableId
 
 

@@ -9,7 +9,7 @@ from pg_ingest.config.selection import Replication
 from pg_ingest.doctor.finding import Finding, Test, Verdict, failed, passed, refused, skipped
 from pg_ingest.doctor.slot import check_identity, check_slot
 from pg_ingest.errors import PgIngestError
-from pg_ingest.list_log import unlistable
+from pg_ingest.following.list_log import unlistable
 from pg_ingest.postgres.session import Session
 from pg_ingest.postgres.slot import read_slot
 from pg_ingest.postgres.slot_creation import allow_plugin, plugin_allowed

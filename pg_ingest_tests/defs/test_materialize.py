@@ -233,12 +233,12 @@ def test_an_unexpected_error_never_quotes_the_password(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    import pg_ingest.replicate
+    import pg_ingest.loading.replicate
 
     def broken(*arguments: Any, **options: Any) -> None:
         raise RuntimeError("bug with correct-horse-battery inside")
 
-    monkeypatch.setattr(pg_ingest.replicate, "replicate", broken)
+    monkeypatch.setattr(pg_ingest.loading.replicate, "replicate", broken)
     loaded = shop(
         "password: correct-horse-battery\nmethod: full_table\ntables:\n  public.orders: {}\n"
     )

@@ -17,7 +17,7 @@ from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.slot_creation import create_slot
 from pg_ingest.table import TableId
 from pg_ingest_tests.conftest import Database, fresh
-from pg_ingest_tests.following import logged
+from pg_ingest_tests.followed import logged
 from pg_ingest_tests.postgres.conftest import server_for
 from pg_ingest_tests.servers import needs_system_server, packaged, wal2json_settings
 

@@ -20,9 +20,9 @@ from pg_ingest.config.selection import Replication
 from pg_ingest.demo.cluster import Cluster
 from pg_ingest.destinations.destination import StreamId
 from pg_ingest.destinations.duckdb import DuckDbDestination
+from pg_ingest.loading.replicate import replicate
 from pg_ingest.postgres import row_versions
 from pg_ingest.postgres.server import Server
-from pg_ingest.replicate import replicate
 from pg_ingest.table import TableId
 from pg_ingest_tests.conftest import Database
 

@@ -12,9 +12,9 @@ import pytest
 from pg_ingest.batch import LoadReport
 from pg_ingest.config.selection import Replication
 from pg_ingest.errors import SourceUnreachable
+from pg_ingest.loading.replicate import replicate
 from pg_ingest.methods import all_rows
 from pg_ingest.progress import Progress
-from pg_ingest.replicate import replicate
 from pg_ingest_tests.meanwhile import meanwhile
 from pg_ingest_tests.methods.conftest import Pair, by_xmin, delta, differing, full, keyed
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from pg_ingest import chunked_load
 from pg_ingest.batch import LoadReport
 from pg_ingest.config.large_tables import SplitHints
 from pg_ingest.config.selection import Replication
@@ -19,7 +18,8 @@ from pg_ingest.errors import (
     SourceUnreachable,
     TooManyRejected,
 )
-from pg_ingest.replicate import replicate
+from pg_ingest.loading import chunked_load
+from pg_ingest.loading.replicate import replicate
 from pg_ingest_tests.between_chunks import breaks_off, chunks_stored, writes
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.meanwhile import meanwhile
@@ -31,7 +31,7 @@ SMALL = {"chunk_rows": 100, "load_threads": 1, "lock_timeout": 1}
 
 @pytest.fixture(autouse=True)
 def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    caplog.set_level(logging.INFO, "pg_ingest.chunked_load")
+    caplog.set_level(logging.INFO, "pg_ingest.loading.chunked_load")
     monkeypatch.setattr(chunked_load, "PROGRESS_SECONDS", 0.0)
 
 

@@ -11,7 +11,7 @@ import pytest
 from pg_ingest.bookmark import DeltaSnapshotBookmark, XminBookmark, dump, load
 from pg_ingest.destinations.duckdb import DuckDbDestination
 from pg_ingest.errors import DestinationBusy, KeyNotUnique
-from pg_ingest.replicate import replicate
+from pg_ingest.loading.replicate import replicate
 from pg_ingest_tests.methods.conftest import Pair, by_xmin, delta
 
 pytestmark = pytest.mark.usefixtures("flushed_at_once")

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pg_ingest import chunked_load
 from pg_ingest.batch import LoadReport
 from pg_ingest.bookmark import SnapshotDiffBookmark
 from pg_ingest.config.large_tables import SplitHints
 from pg_ingest.config.selection import Replication
 from pg_ingest.errors import BookmarkUnusable, DestinationBusy, SourceUnreachable
+from pg_ingest.loading import chunked_load
+from pg_ingest.loading.replicate import replicate
 from pg_ingest.methods import diff_chunks, key_ranges
 from pg_ingest.methods.key_ranges import KeyRanges
 from pg_ingest.progress import Progress
-from pg_ingest.replicate import replicate
 from pg_ingest_tests.between_chunks import breaks_off, writes
 from pg_ingest_tests.methods.conftest import Pair, differing, full
 
@@ -211,7 +211,7 @@ def test_columns_that_change_before_the_comparison(
         pair.database.execute("alter table t alter n type numeric(9,3)")
         return found
 
-    monkeypatch.setattr("pg_ingest.load_chunks.read_in_chunks", altered)
+    monkeypatch.setattr("pg_ingest.loading.load_chunks.read_in_chunks", altered)
     report = load(pair)
     assert report.phase == "snapshot"
     assert any("chunks were thrown away" in note for note in report.notes)

@@ -19,8 +19,8 @@ from pg_ingest.errors import (
     SourceTableChanged,
     SourceUnreachable,
 )
+from pg_ingest.loading.replicate import replicate
 from pg_ingest.postgres.session import Session
-from pg_ingest.replicate import replicate
 from pg_ingest_tests.meanwhile import meanwhile
 from pg_ingest_tests.methods.conftest import Pair, full
 

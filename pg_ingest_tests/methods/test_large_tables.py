@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from pg_ingest import chunked_load
 from pg_ingest.batch import LoadReport
 from pg_ingest.config.large_tables import SplitHints
 from pg_ingest.config.selection import Replication
-from pg_ingest.replicate import replicate
+from pg_ingest.loading import chunked_load
+from pg_ingest.loading.replicate import replicate
 from pg_ingest_tests.methods.conftest import Pair, by_xmin, delta, differing, full, keyed
 
 IN_CHUNKS = [keyed("t", "id"), by_xmin("t"), delta("t"), differing("t")]
@@ -30,7 +30,7 @@ CONNECTIONS = f"select count(*) from pg_stat_activity where {OURS}"
 def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     caplog.set_level(logging.INFO, "pg_ingest")
     monkeypatch.setattr(chunked_load, "PROGRESS_SECONDS", 0.0)
-    monkeypatch.setattr("pg_ingest.replicate.PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr("pg_ingest.loading.replicate.PROGRESS_SECONDS", 0.0)
 
 
 def made(pair: Pair, columns: str = "id int primary key", values: str = "g") -> None:

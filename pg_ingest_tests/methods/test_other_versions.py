@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pg_ingest import chunked_load
 from pg_ingest.demo.cluster import Cluster, embedded_binaries
 from pg_ingest.errors import MethodUnavailable
+from pg_ingest.loading import chunked_load
+from pg_ingest.loading.replicate import replicate
 from pg_ingest.methods import key_ranges
 from pg_ingest.postgres import row_versions
-from pg_ingest.replicate import replicate
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.methods.conftest import Pair, by_xmin, delta, differing, full, keyed
 from pg_ingest_tests.servers import other_servers

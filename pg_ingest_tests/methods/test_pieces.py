@@ -11,6 +11,7 @@ from pg_ingest.batch import REJECTED_SCHEMA, Batch
 from pg_ingest.bookmark import XminBookmark
 from pg_ingest.config.selection import Replication
 from pg_ingest.errors import SourceBusy, SourceUnreachable, StatementCancelled
+from pg_ingest.loading.replicate import replicate
 from pg_ingest.lsn import Lsn
 from pg_ingest.methods import key_ranges, pieces, spool
 from pg_ingest.methods.pieces import NotInPieces, refuse_earlier, until_it_passes
@@ -22,7 +23,6 @@ from pg_ingest.postgres.catalog import describe
 from pg_ingest.postgres.ranges import KeyRange, cut
 from pg_ingest.postgres.select import select_rows
 from pg_ingest.postgres.snapshot import Snapshot
-from pg_ingest.replicate import replicate
 from pg_ingest_tests.methods.conftest import Pair, by_xmin, delta, differing, full, keyed
 
 CANCELLED = StatementCancelled("cancelled", detail="sqlstate 40001", hint="be patient")

@@ -20,16 +20,16 @@ from typing import Any
 import psycopg
 import pytest
 
-from pg_ingest import chunked_load
-from pg_ingest import replicate as replicating
 from pg_ingest.batch import Batch, LoadReport
 from pg_ingest.config.large_tables import SplitHints
 from pg_ingest.config.selection import Replication
 from pg_ingest.demo.cluster import Cluster, embedded_binaries
 from pg_ingest.errors import StatementCancelled
+from pg_ingest.loading import chunked_load
+from pg_ingest.loading import replicate as replicating
+from pg_ingest.loading.replicate import replicate
 from pg_ingest.methods import changed_pieces, key_ranges
 from pg_ingest.progress import Progress
-from pg_ingest.replicate import replicate
 from pg_ingest_tests import servers
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.methods.conftest import Pair, by_xmin, delta, differing, full, keyed

@@ -14,7 +14,7 @@ from pg_ingest.config.selection import Replication
 from pg_ingest.config.table_config import PartitionBy
 from pg_ingest.errors import DestinationFailed
 from pg_ingest_tests.conftest import Database
-from pg_ingest_tests.following import following, logged
+from pg_ingest_tests.followed import following, logged
 from pg_ingest_tests.methods.conftest import Pair, by_xmin, delta, differing, full, keyed
 
 Sync = Callable[[Replication], list[str]]

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from pg_ingest import chunked_load
 from pg_ingest.batch import LoadReport
 from pg_ingest.config.selection import Replication
 from pg_ingest.errors import SourceUnreachable
-from pg_ingest.replicate import replicate
+from pg_ingest.loading import chunked_load
+from pg_ingest.loading.replicate import replicate
 from pg_ingest_tests.methods.conftest import Pair, by_xmin, delta, full
 
 METHODS = pytest.mark.parametrize("replication", [by_xmin("t"), delta("t")], ids=["xmin", "delta"])

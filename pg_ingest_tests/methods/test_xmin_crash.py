@@ -13,7 +13,7 @@ from pg_ingest.demo.cluster import Cluster
 from pg_ingest.methods import changed_rows, position
 from pg_ingest.postgres import row_versions
 from pg_ingest_tests.conftest import Database
-from pg_ingest_tests.following import following, logged
+from pg_ingest_tests.followed import following, logged
 from pg_ingest_tests.methods.conftest import Pair, by_xmin, delta, keyed
 
 

@@ -21,7 +21,7 @@ from pg_ingest.postgres.select import select_rows
 from pg_ingest.postgres.server import Server
 from pg_ingest.table import TableId
 from pg_ingest_tests.conftest import Database
-from pg_ingest_tests.following import Following, logged
+from pg_ingest_tests.followed import Following, logged
 from pg_ingest_tests.postgres.conftest import server_for
 from pg_ingest_tests.servers import needs_pgbouncer, pgbouncer
 

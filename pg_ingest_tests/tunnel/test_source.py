@@ -10,9 +10,9 @@ import pytest
 
 from pg_ingest.config.model import Secret, SourceConfig
 from pg_ingest.errors import LoginFailed, SourceUnreachable
+from pg_ingest.loading.replicate import replicate
 from pg_ingest.postgres.copy import CopyStream
 from pg_ingest.postgres.server import Server
-from pg_ingest.replicate import replicate
 from pg_ingest_tests.certificates import TlsServer
 from pg_ingest_tests.conftest import Database
 from pg_ingest_tests.methods.conftest import Pair, full

@@ -1,0 +1,1 @@
+"""Following a log: captured for a database, applied table by table."""

@@ -1,0 +1,1 @@
+"""Loads of one table, in one pass or in chunks."""
