@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -24,6 +23,7 @@ from pg_ingest.methods.outdated import same_history, why_everything
 from pg_ingest.methods.partitions import went_or_emptied
 from pg_ingest.methods.shape import logged
 from pg_ingest.postgres import row_versions
+from pg_ingest.postgres.flushed import survives
 from pg_ingest.postgres.partitions import partitions_of
 from pg_ingest.postgres.privileges import grant_columns
 from pg_ingest.postgres.row_versions import Either, InPartitions, KeyAmong, WrittenBetween, both
@@ -33,10 +33,9 @@ from pg_ingest.postgres.storage import digest
 from pg_ingest.postgres.value_texts import value_texts
 from pg_ingest.table import Column, RelationKind, Table
 
-PATIENCE = 0.5
-"""Seconds to wait until the server has flushed what the snapshot sees (`wal_writer_delay` is 0.2 s)."""
+PATIENCE = 2.0
+"""Seconds to wait until a crash of the server cannot take back what the snapshot sees (usually 0.6 at most)."""
 
-_PAUSE = 0.02
 
 _WITH_ROW_VERSIONS = frozenset(
     {RelationKind.TABLE, RelationKind.PARTITIONED, RelationKind.MATERIALIZED_VIEW}
@@ -275,15 +274,9 @@ def durably(
 
 def _durable(moment: Moment, wanted: int) -> int:
     """This id, or a lower one, such that no id below is given out again after a crash."""
-    deadline = time.monotonic() + PATIENCE
-    while not row_versions.is_flushed(moment.session, moment.snapshot.lsn):
-        safe = row_versions.durable_id(moment.session)
-        if safe >= wanted:
-            break
-        if time.monotonic() >= deadline:
-            return safe
-        time.sleep(_PAUSE)
-    return wanted
+    if survives(moment.session, moment.snapshot.lsn, PATIENCE):
+        return wanted
+    return min(wanted, row_versions.durable_id(moment.session))
 
 
 def _lowered(mark: XminBookmark, xmin: int) -> XminBookmark:

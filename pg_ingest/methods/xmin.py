@@ -45,9 +45,12 @@ or rewritten are read whole instead, however old they are.
 a crash they are gone, *and their ids are given out again*: new rows would carry ids below the position. So
 the position counts only when the log is on disk up to the place where it was when the snapshot was taken:
 then all ids below `S.xmin` that were used are in it, for each of them has ended and so has a commit or abort
-record. If it is not after a moment, the position stays at the id of the last checkpoint, below which no id
-comes again. A promotion that loses transactions shows in the timeline, a restored backup in the timeline or
-in the counter; both make all rows be read again.
+record. It is there after three times `wal_writer_delay`, 0.6 s as a rule (`postgres/flushed.py`), and that is
+waited for before anything is stored, so that no change is stored which the crash takes back. Where the server
+takes more than two seconds, the position stays at the id of the last checkpoint, below which no id comes
+again; an UPDATE that a crash takes back then stays stored until its row changes. A promotion that loses
+transactions shows in the timeline, a restored backup in the timeline or in the counter; both make all rows be
+read again.
 
 **What it cannot see.** Deletes; so neither rows that stop passing the filter, nor the old key of a row whose
 key changes (`delta_snapshot` finds all three). Rows that a filter lets in because of something other than the

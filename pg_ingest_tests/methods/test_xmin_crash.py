@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -70,6 +70,43 @@ def test_without_waiting_for_the_disk_they_would_be_missed(
     """So the test above does test something."""
     monkeypatch.setattr(row_versions, "is_flushed", lambda *_: True)
     assert seen_and_lost(pair, forgetful, by_xmin("t"))
+
+
+def has_what_a_crash_took_back(pair: Pair, server: Cluster, replication: Replication) -> bool:
+    """Whether an UPDATE of the last moment is stored although a crash took it back."""
+    pair.database.execute("create table t (id int primary key, v text)")
+    pair.database.execute("insert into t values (1, 'a')")
+    pair.database.execute("checkpoint")
+    pair.sync(replication)
+    pair.database.execute("set synchronous_commit = off; update t set v = 'b'")
+    pair.sync(replication)
+    server.stop("immediate")
+    server.start()
+    for _ in range(5):  # else the transaction counter would tell
+        pair.database.rows("select txid_current()")
+    pair.sync(replication)
+    return pair.stored(replication) != pair.source("select * from t")
+
+
+@pytest.mark.parametrize("method", [by_xmin, delta])
+def test_no_update_is_stored_that_a_crash_takes_back(
+    method: Callable[[str], Replication], tmp_path: Path
+) -> None:
+    with Cluster(settings={"wal_writer_delay": "650ms", "autovacuum": "off"}) as server:
+        database = Database("postgres", server.host, server.port, server.user)
+        pair = Pair(database, tmp_path / "warehouse.duckdb")
+        assert not has_what_a_crash_took_back(pair, server, method("t"))
+
+
+@pytest.mark.parametrize("method", [by_xmin, delta])
+def test_without_waiting_for_the_disk_one_would_be(
+    method: Callable[[str], Replication],
+    pair: Pair,
+    forgetful: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(row_versions, "is_flushed", lambda *_: True)
+    assert has_what_a_crash_took_back(pair, forgetful, method("t"))
 
 
 def test_the_position_waits_for_the_disk(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
