@@ -198,7 +198,10 @@ def test_a_cancelled_read_goes_on_in_pieces(
 
 @dataclass
 class Changes:
-    """Random writes at the primary; `v` grows with each write of a row. `moved`: keys that went or came."""
+    """Random writes at the primary; `v` grows with each write of a row. `moved`: keys that went or came.
+
+    The row at which readers wait to be cancelled stays.
+    """
 
     impatient: Impatient
     chance: random.Random
@@ -210,14 +213,15 @@ class Changes:
         low = self.chance.randint(-20, ROWS + 20)
         high = low + self.chance.randint(0, 40)
         some = f"id between {low} and {high}"
-        move = f"update t set id = -id where {some} and -id not in (select id from t)"
+        others = f"{some} and id <> {BLOCKING}"
+        move = f"update t set id = -id where {others} and -id not in (select id from t)"
         written = "v = t.v + 1, k = nextval('s')"
         statements = [
             f"update t set {written} where {some}",
             f"insert into t values ({low}, 0) on conflict (id) do update set {written}",
             "update noise set n = n + 1",
         ]
-        going = [f"delete from t where {some}", move] if deletes else []
+        going = [f"delete from t where {others}", move] if deletes else []
         chosen = self.chance.choice([*statements, *going])
         if chosen in going:
             self.moved |= {sign * key for key in range(low, high + 1) for sign in (1, -1)}
