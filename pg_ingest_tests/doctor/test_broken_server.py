@@ -197,7 +197,9 @@ def wait_for_age(cluster: Cluster, seconds: float) -> None:
     admin = Database("postgres", cluster.host, cluster.port, cluster.user)
     query = "select bool_and(clock_timestamp() - xact_start > make_interval(secs => %s))"
     where = "from pg_stat_activity where state = 'idle in transaction'"
+    deadline = time.monotonic() + 30
     while not admin.rows(f"{query} {where}", seconds)[0][0]:
+        assert time.monotonic() < deadline, "no transaction is as old"
         time.sleep(0.05)
 
 
